@@ -1,0 +1,124 @@
+"""What the engine serves: the seams between HTTP, batching and loaded programs."""
+
+import dataclasses
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from jaxrt.errors import Code
+from jaxrt.specs import SignatureSpec
+
+HostTensors = Mapping[str, np.ndarray[Any, Any]]
+"""Input or output alias → array on the host; strings are object arrays of bytes."""
+
+
+class Loaded(Protocol):
+    """A compiled program on its device, weights bound: exact shapes in, exact shapes out.
+
+    Implemented by `jaxrt.compiler`; a test passes a fake. `run` blocks, is called from the one
+    thread of its device, and never compiles.
+    """
+
+    @property
+    def input_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Alias → full shape, batch first."""
+
+    @property
+    def output_shapes(self) -> Mapping[str, tuple[int, ...]]: ...
+
+    def run(self, inputs: HostTensors) -> HostTensors: ...
+
+
+class OnDemand(Protocol):
+    """Compiles a shape nobody planned; blocks for seconds, so never on the event loop."""
+
+    def compile(
+        self, signature: str, shapes: Mapping[str, tuple[int, ...]]
+    ) -> tuple[Loaded, "Rows"]:
+        """Raises ConversionError when the signature cannot take these shapes."""
+
+
+class Rows(enum.Enum):
+    """Whether row i of every output depends on row i of the inputs alone.
+
+    Only then may rows of strangers share a batch, may a batch be padded or a request be split.
+    """
+
+    INDEPENDENT = "independent"
+    DEPENDENT = "dependent"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class SignaturePrograms:
+    """One signature of a version: its planned programs, or why it has none."""
+
+    spec: SignatureSpec
+    programs: Sequence[tuple[Loaded, Rows]]
+    refused: str | None = None
+    """One sentence: why nothing of this signature was compiled."""
+
+
+class State(enum.Enum):
+    """tensorflow_serving/apis/get_model_status.proto, ModelVersionStatus.State."""
+
+    UNKNOWN = "UNKNOWN"
+    START = "START"
+    LOADING = "LOADING"
+    AVAILABLE = "AVAILABLE"
+    UNLOADING = "UNLOADING"
+    END = "END"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class VersionStatus:
+    version: int
+    state: State
+    code: Code = Code.OK
+    message: str = ""
+
+
+class Servable(Protocol):
+    """One version of one model, ready for requests."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def signatures(self) -> Mapping[str, SignatureSpec]: ...
+
+    async def predict(
+        self, signature: str, inputs: HostTensors, *, deadline: float | None
+    ) -> HostTensors:
+        """Inputs by alias → all outputs of the signature by alias.
+
+        `deadline` is a time.monotonic() instant, None for no limit. Cancelling the task drops the
+        work if it has not started. Raises RequestError leaves (InvalidArgument, Unavailable when
+        the queue is full or the server drains, DeadlineExceeded, Unimplemented for a refused
+        signature).
+        """
+
+
+class Models(Protocol):
+    """The models of this server, as the REST layer looks them up."""
+
+    def get(self, name: str, *, version: int | None = None, label: str | None = None) -> Servable:
+        """The servable for a request: the highest AVAILABLE version when neither is given.
+
+        Raises NotFound `Servable not found for request: Latest(m)` / `Specific(m, 99)` and
+        InvalidArgument `Unrecognized servable version label: X` (also for an unknown model).
+        """
+
+    def status(self, name: str, version: int | None = None) -> Sequence[VersionStatus]:
+        """All known versions, descending.
+
+        Raises NotFound `Could not find any versions of model M` / `Could not find version V of
+        model M`.
+        """
+
+    def ready(self) -> bool:
+        """Every configured model has an AVAILABLE version and the server is not draining."""
