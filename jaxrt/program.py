@@ -1,6 +1,7 @@
 """A program: one signature at one set of input shapes, as a jaxpr with its weights as arguments."""
 
 import dataclasses
+import enum
 from collections.abc import Mapping
 
 import jax
@@ -8,6 +9,16 @@ from jax.extend.core import ClosedJaxpr
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Input name → its full shape, batch first."""
+
+
+class Rows(enum.Enum):
+    """Whether row i of every output depends on row i of the inputs alone.
+
+    Only then may rows of strangers share a batch, may a batch be padded or a request be split.
+    """
+
+    INDEPENDENT = "independent"
+    DEPENDENT = "dependent"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

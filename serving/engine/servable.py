@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from jaxrt.errors import Code
+from jaxrt.program import Rows as Rows
 from jaxrt.specs import SignatureSpec
 
 HostTensors = Mapping[str, np.ndarray[Any, Any]]
@@ -34,20 +35,8 @@ class Loaded(Protocol):
 class OnDemand(Protocol):
     """Compiles a shape nobody planned; blocks for seconds, so never on the event loop."""
 
-    def compile(
-        self, signature: str, shapes: Mapping[str, tuple[int, ...]]
-    ) -> tuple[Loaded, "Rows"]:
+    def compile(self, signature: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Loaded, Rows]:
         """Raises ConversionError when the signature cannot take these shapes."""
-
-
-class Rows(enum.Enum):
-    """Whether row i of every output depends on row i of the inputs alone.
-
-    Only then may rows of strangers share a batch, may a batch be padded or a request be split.
-    """
-
-    INDEPENDENT = "independent"
-    DEPENDENT = "dependent"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

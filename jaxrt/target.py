@@ -1,0 +1,89 @@
+"""Where a program runs: platform, kind of device, and what its executables depend on."""
+
+import dataclasses
+import hashlib
+import platform as host
+from pathlib import Path
+
+import jax
+from jaxlib import version as jaxlib_version
+
+from jaxrt.errors import DeviceError, UsageError
+
+PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "cuda": "cuda", "tpu": "tpu"}
+"""What users type → the platform's name in JAX's lowering and export."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """A device to compile for. Equal fingerprints: executables may be exchanged."""
+
+    platform: str
+    """cpu, cuda or tpu."""
+    device_kind: str
+    """As the device names itself: `cpu`, `NVIDIA H100 80GB HBM3`, `TPU v5 lite`."""
+    num_devices: int
+    fingerprint: str
+    """jaxlib version, runtime version, device kind and (on CPU) instruction set, hashed."""
+    features: str
+    """What went into the fingerprint, for people."""
+
+    def describe(self) -> str:
+        kind = "" if self.device_kind == self.platform else f" ({self.device_kind})"
+        return f"{self.platform}{kind}"
+
+
+def platform_of(name: str) -> str:
+    """`gpu` → `cuda`; raises UsageError for a name that is none of PLATFORMS."""
+    if name not in PLATFORMS:
+        raise UsageError(f"device {name!r}: want one of {', '.join(PLATFORMS)}")
+    return PLATFORMS[name]
+
+
+def devices(platform: str) -> list[jax.Device]:
+    """The attached devices of a platform; raises DeviceError when there is none."""
+    try:
+        return list(jax.local_devices(backend=platform))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise DeviceError(
+            f"device {platform}: none is attached or its plugin is missing ({reason}); "
+            f"install jax[{'cuda13' if platform == 'cuda' else platform}] on a machine that has "
+            "one, or use --device cpu"
+        ) from None
+
+
+def attached(platform: str) -> Target:
+    """The target of the first attached device; raises DeviceError when there is none."""
+    device = devices(platform)[0]
+    client = device.client
+    features = [f"jaxlib {jaxlib_version.__version__}", platform, client.platform_version]
+    if platform == "cpu":
+        features += [host.machine(), cpu_features(Path("/proc/cpuinfo"))]
+    else:
+        features += [device.device_kind, str(getattr(device, "compute_capability", ""))]
+    text = "; ".join(f for f in features if f)
+    return Target(
+        platform=platform,
+        device_kind=device.device_kind,
+        num_devices=1,
+        fingerprint=hashlib.sha256(text.encode()).hexdigest()[:16],
+        features=text,
+    )
+
+
+def cpu_features(cpuinfo: Path) -> str:
+    """The instruction sets XLA:CPU may use here: it compiles for the host it runs on.
+
+    An executable with AVX-512 dies with SIGILL on a host without, and jaxlib does not check
+    (jax#38445), so they are part of the key.
+    """
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return host.processor()
+    for line in lines:
+        if line.startswith(("flags", "Features")):
+            flags = sorted(line.split(":", 1)[1].split())
+            return "flags " + hashlib.sha256(" ".join(flags).encode()).hexdigest()[:16]
+    return host.processor()
