@@ -70,7 +70,7 @@ class Dim:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TensorSpec:
-    """One input or output of a signature (TensorInfo in tensorflow/core/protobuf/meta_graph.proto)."""
+    """One input or output of a signature: TensorInfo in core/protobuf/meta_graph.proto."""
 
     name: str
     """The tensor in the graph: `serving_default_x:0`."""

@@ -1,0 +1,201 @@
+"""Which shapes of a signature are compiled: batch sizes × sizes of its other unknown dimensions."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+
+from jaxrt.buckets import Buckets
+from jaxrt.errors import UsageError
+from jaxrt.program import Shapes
+from jaxrt.specs import SignatureSpec, TensorSpec
+
+Sizes = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ShapeRule:
+    """One `--shape NAMES=SIZES`: the named inputs share the sizes, taken one after the other."""
+
+    names: tuple[str, ...]
+    """Aliases, `signature:alias`, or `*` for every input with unknown dimensions."""
+    sizes: tuple[Sizes, ...]
+    """One entry a bucket; its numbers fill the unknown dimensions, one number fills them all."""
+
+    def names_input(self, signature: str, alias: str) -> bool:
+        return any(n in ("*", alias, f"{signature}:{alias}") for n in self.names)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """One program to compile. `batch` is None where the signature has no batch dimension."""
+
+    shapes: Shapes
+    batch: int | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """The programs of one signature, or what keeps it from being planned."""
+
+    programs: tuple[Planned, ...]
+    unplanned: str | None = None
+    """One sentence with the flag that helps; programs is empty then."""
+    notes: tuple[str, ...] = ()
+
+
+def parse_rule(text: str) -> ShapeRule:
+    """`ids,mask=64,128` → both inputs 64, then both 128; `image=48x64` fills two dimensions.
+
+    Raises UsageError for anything else.
+    """
+    names, found, sizes = text.rpartition("=")
+    try:
+        parsed = tuple(tuple(int(n) for n in size.split("x")) for size in sizes.split(","))
+    except ValueError:
+        parsed = ()
+    if not found or not names or not parsed or any(n < 0 for size in parsed for n in size):
+        raise UsageError(
+            f"--shape {text!r}: want NAME[,NAME...]=SIZE[,SIZE...], such as "
+            "--shape input_ids,input_mask=64,128 or --shape image=224x224"
+        )
+    return ShapeRule(names=tuple(names.split(",")), sizes=parsed)
+
+
+def plan(
+    signature: str,
+    spec: SignatureSpec,
+    *,
+    buckets: Buckets,
+    rules: Sequence[ShapeRule] = (),
+    observed: Sequence[Shapes] = (),
+) -> Plan:
+    """The programs to compile for one signature.
+
+    `observed` are whole shapes seen in a warm-up file; their inner dimensions become planned
+    ones, for every bucket. Raises UsageError when a rule does not fit the input it names.
+    """
+    open_inputs = [a for a, t in spec.inputs.items() if _open(t)]
+    chosen, notes = _choices(signature, spec, open_inputs, rules)
+    variants = [dict(zip(chosen, combination, strict=True)) for combination in _product(chosen)]
+    inner = (
+        [{**_fixed(spec), **variant} for variant in variants]
+        if _covers(chosen, open_inputs)
+        else []
+    )
+    inner += [found for shapes in observed if (found := _inner_of(spec, shapes)) is not None]
+    if not inner:
+        missing = [f"{a}{_text(spec.inputs[a])}" for a in open_inputs if a not in chosen]
+        return Plan(
+            programs=(),
+            unplanned=f"signature {signature!r}: {', '.join(missing)} "
+            f"{'has' if len(missing) == 1 else 'have'} unknown dimensions beyond the batch; "
+            f"pass --shape {','.join(open_inputs)}=SIZE[,SIZE...] to plan them",
+            notes=tuple(notes),
+        )
+    return Plan(programs=tuple(_with_batches(spec, inner, buckets)), notes=tuple(notes))
+
+
+def _open(tensor: TensorSpec) -> bool:
+    """Has dimensions beyond the batch that nobody knows."""
+    return tensor.shape is None or any(d is None for d in tensor.shape[1:])
+
+
+def _batched(tensor: TensorSpec) -> bool:
+    return tensor.shape is None or (len(tensor.shape) > 0 and tensor.shape[0] is None)
+
+
+def _text(tensor: TensorSpec) -> str:
+    if tensor.shape is None:
+        return "[unknown rank]"
+    return "[" + ",".join("?" if d is None else str(d) for d in tensor.shape) + "]"
+
+
+def _fixed(spec: SignatureSpec) -> dict[str, Sizes]:
+    """Inner shape of each input whose inner dimensions are all known."""
+    return {
+        alias: tuple(d for d in tensor.shape[1:] if d is not None)
+        for alias, tensor in spec.inputs.items()
+        if not _open(tensor) and tensor.shape is not None
+    }
+
+
+def _choices(
+    signature: str,
+    spec: SignatureSpec,
+    open_inputs: Sequence[str],
+    rules: Sequence[ShapeRule],
+) -> tuple[dict[str, list[Sizes]], list[str]]:
+    """Input → its inner shapes; inputs of one rule have lists of equal length."""
+    chosen: dict[str, list[Sizes]] = {}
+    notes = []
+    used = [r for r in rules if any(r.names_input(signature, a) for a in spec.inputs)]
+    for rule in used:
+        for alias in spec.inputs:
+            explicit = rule.names != ("*",)
+            if rule.names_input(signature, alias) and (explicit or alias in open_inputs):
+                chosen[alias] = [_fill(alias, spec.inputs[alias], s) for s in rule.sizes]
+    left = [a for a in open_inputs if a not in chosen]
+    if left and len(used) == 1 and chosen:
+        for alias in left:
+            chosen[alias] = [_fill(alias, spec.inputs[alias], s) for s in used[0].sizes]
+        notes.append(
+            f"signature {signature!r}: {', '.join(left)} taken to share the sizes of "
+            f"{', '.join(used[0].names)}"
+        )
+    return chosen, notes
+
+
+def _fill(alias: str, tensor: TensorSpec, size: Sizes) -> Sizes:
+    """An inner shape: the unknown dimensions of `tensor` filled with `size`."""
+    if tensor.shape is None:
+        return size
+    gaps = sum(d is None for d in tensor.shape[1:])
+    numbers = size * gaps if len(size) == 1 else size
+    if len(numbers) != gaps:
+        raise UsageError(
+            f"--shape {alias}={'x'.join(map(str, size))}: {alias}{_text(tensor)} has {gaps} "
+            f"unknown dimensions beyond the batch, {len(size)} sizes were given"
+        )
+    fill = iter(numbers)
+    return tuple(next(fill) if d is None else d for d in tensor.shape[1:])
+
+
+def _covers(chosen: Mapping[str, object], open_inputs: Sequence[str]) -> bool:
+    return all(alias in chosen for alias in open_inputs)
+
+
+def _product(chosen: Mapping[str, list[Sizes]]) -> list[tuple[Sizes, ...]]:
+    """All combinations; inputs with lists of equal length go together, one after the other."""
+    groups: dict[int, list[str]] = {}
+    for alias, sizes in chosen.items():
+        groups.setdefault(len(sizes), []).append(alias)
+    combined = []
+    for picks in itertools.product(*(range(n) for n in groups)):
+        index = {a: i for aliases, i in zip(groups.values(), picks, strict=True) for a in aliases}
+        combined.append(tuple(chosen[a][index[a]] for a in chosen))
+    return combined
+
+
+def _inner_of(spec: SignatureSpec, shapes: Shapes) -> dict[str, Sizes] | None:
+    if set(shapes) != set(spec.inputs):
+        return None
+    return {alias: tuple(shape[1:]) for alias, shape in shapes.items()}
+
+
+def _with_batches(
+    spec: SignatureSpec, inner: Sequence[Mapping[str, Sizes]], buckets: Buckets
+) -> list[Planned]:
+    found: dict[tuple[tuple[str, Sizes], ...], Planned] = {}
+    batched = any(_batched(t) for t in spec.inputs.values())
+    for variant in inner:
+        for batch in buckets.sizes if batched else [None]:
+            shapes = {a: _whole(t, variant[a], batch) for a, t in spec.inputs.items()}
+            found.setdefault(tuple(shapes.items()), Planned(shapes=shapes, batch=batch))
+    return list(found.values())
+
+
+def _whole(tensor: TensorSpec, inner: Sizes, batch: int | None) -> Sizes:
+    if batch is not None and _batched(tensor):
+        return (batch, *inner)
+    shape = tensor.shape
+    return () if not shape else (shape[0] or 0, *inner)
