@@ -1,0 +1,119 @@
+"""How far answers are from TensorFlow's: random inputs, and the error of each output."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxrt.program import Shapes
+from jaxrt.specs import DTYPES, SignatureSpec
+
+TOLERANCE = 5e-4
+"""Of an output's largest finite magnitude, for float32 and narrower; see `tolerance`."""
+
+Tensor = np.ndarray[Any, Any]
+
+
+def sample(spec: SignatureSpec, shapes: Shapes, rng: np.random.Generator) -> dict[str, Tensor]:
+    """Inputs of a realistic scale: normal floats, small ids, whole bytes.
+
+    Ids stay below 10: TensorFlow refuses an id that its table does not have, and no table of a
+    model worth serving is smaller. Raises ValueError for a dtype that arrays cannot carry.
+    """
+    return {
+        alias: _draw(DTYPES[tensor.dtype].numpy, shapes[alias], rng)
+        for alias, tensor in spec.inputs.items()
+    }
+
+
+def _draw(dtype: np.dtype[Any] | None, shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:
+    if dtype is None or dtype.kind == "O":
+        raise ValueError(f"no random values of dtype {dtype}")
+    if dtype.kind == "b":
+        return np.asarray(rng.integers(0, 2, shape), dtype)
+    if dtype.kind in "iu":
+        return np.asarray(rng.integers(0, 256 if dtype == np.uint8 else 10, shape), dtype)
+    if dtype.kind == "c":
+        return np.asarray(rng.normal(size=shape) + 1j * rng.normal(size=shape), dtype)
+    return np.asarray(rng.normal(size=shape), dtype)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class OutputError:
+    """One output against TensorFlow's."""
+
+    output: str
+    dtype: str
+    largest: float
+    """Largest finite magnitude TensorFlow gave."""
+    max_error: float
+    """Largest absolute difference; inf where only one of the two is finite."""
+    rms_error: float
+    differing: int
+    """Values that are not equal bit for bit."""
+    values: int
+    tolerance: float
+    """Allowed absolute difference."""
+    problem: str | None = None
+    """Set when the shapes or dtypes differ already."""
+
+    @property
+    def ok(self) -> bool:
+        return self.problem is None and self.max_error <= self.tolerance
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def tolerance(dtype: np.dtype[Any], largest: float, relative: float = TOLERANCE) -> float:
+    """Allowed absolute difference of an output: exact for integers and booleans.
+
+    Half precision rounds at 2^-8 (bfloat16) or 2^-11 (float16): four such steps are allowed.
+    float64 is held to 1e-6.
+    """
+    if dtype.kind in "biuO":
+        return 0.0
+    scale = largest or 1e-6
+    if dtype in (np.float64, np.complex128):
+        return min(relative, 1e-6) * scale
+    if dtype.itemsize == 2:
+        return max(relative, 2.0**-6 if dtype.kind == "V" else 2.0**-9) * scale
+    return relative * scale
+
+
+def compare(
+    got: Mapping[str, Tensor], want: Mapping[str, Tensor], relative: float = TOLERANCE
+) -> list[OutputError]:
+    """One entry for each output of TensorFlow's answer, in its order."""
+    return [_compare_one(name, got[name], value, relative) for name, value in want.items()]
+
+
+def _compare_one(name: str, got: Tensor, want: Tensor, relative: float) -> OutputError:
+    problem = None
+    if got.shape != want.shape or got.dtype != want.dtype:
+        problem = (
+            f"{got.dtype}{list(got.shape)} where TensorFlow gives {want.dtype}{list(want.shape)}"
+        )
+        got = want
+    same = got == want
+    wide = np.complex128 if want.dtype.kind == "c" else np.float64
+    with np.errstate(invalid="ignore", over="ignore"):
+        g, w = got.astype(wide).reshape(-1), want.astype(wide).reshape(-1)
+        if want.dtype.kind in "fcV":
+            same = same | ((got != got) & (want != want))
+        difference = np.where(same.reshape(-1), 0.0, np.abs(g - w))
+    difference = np.where(np.isnan(difference), np.inf, difference)
+    finite = np.abs(w[np.isfinite(w)])
+    largest = float(finite.max(initial=0.0))
+    return OutputError(
+        output=name,
+        dtype=str(want.dtype),
+        largest=largest,
+        max_error=float(difference.max(initial=0.0)),
+        rms_error=float(np.sqrt(np.mean(difference**2))) if difference.size else 0.0,
+        differing=int((~same).sum()),
+        values=int(want.size),
+        tolerance=tolerance(want.dtype, largest, relative),
+        problem=problem,
+    )

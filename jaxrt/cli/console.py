@@ -1,0 +1,108 @@
+"""What a person sees on the terminal: progress bars, tables, one-line errors. All on stderr."""
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+
+class Steps(Protocol):
+    """Long work tells how far it is."""
+
+    def total(self, steps: int) -> None: ...
+
+    def step(self, text: str) -> None:
+        """One more step is being done: `text` says which."""
+
+
+class _Bar:
+    def __init__(self, progress: Progress, title: str) -> None:
+        self._progress = progress
+        self._task = progress.add_task(title, total=None, detail="")
+        self._started = 0
+
+    def total(self, steps: int) -> None:
+        self._progress.update(self._task, total=steps)
+
+    def step(self, text: str) -> None:
+        # A step is announced when it begins, so the bar counts those that are done.
+        self._progress.update(self._task, completed=self._started, detail=text)
+        self._started += 1
+
+    def finish(self) -> None:
+        self._progress.update(self._task, completed=self._started, detail="")
+
+
+def stderr() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def stdout() -> Console:
+    return Console(highlight=False)
+
+
+@contextlib.contextmanager
+def progress(title: str) -> Iterator[Steps]:
+    """A bar while something long runs; nothing but its last line where stderr is a file."""
+    console = stderr()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[detail]}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        bar = _Bar(bars, title)
+        yield bar
+        bar.finish()
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Numbers (columns whose every cell starts with a digit) are set right."""
+    made = Table(title=title, title_justify="left", header_style="bold")
+    for index, name in enumerate(columns):
+        cells = [row[index] for row in rows]
+        numeric = bool(cells) and all(c[:1].isdigit() or c in ("", "-") for c in cells)
+        made.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def set_up_logging(verbose: bool) -> None:
+    """jaxrt's log lines go to stderr with time and level; other libraries only warn."""
+    handler = RichHandler(
+        console=stderr(), show_path=False, omit_repeated_times=False, log_time_format="%X"
+    )
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.getLogger("jaxrt").setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def size(count: float) -> str:
+    """Bytes for people: `417.6 MB` (powers of ten, as disks are sold)."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
+
+
+def flops(count: float) -> str:
+    """`22.1 GFLOP`."""
+    for unit in ("", "k", "M", "G"):
+        if count < 1000:
+            return f"{count:.3g} {unit}FLOP"
+        count /= 1000
+    return f"{count:.3g} TFLOP"
