@@ -16,6 +16,7 @@ from jaxrt.program import Program
 Value = Any
 """An Array, a tuple of Values, or None for a token."""
 Rule = Callable[..., Value | Sequence[Value]]
+Check = Callable[[hlo.Operation], str | None]
 
 LARGE = 1024
 """Constants of more bytes than this become weights: shared by all buckets, open to rewriting."""
@@ -41,22 +42,27 @@ class Entry:
     rule: Rule
     attrs: frozenset[str]
     wants_scope: bool
+    check: Check | None
 
 
 RULES: dict[str, Entry] = {}
 
 
-def rule(name: str, *attrs: str, scope: bool = False) -> Callable[[Rule], Rule]:
+def rule(
+    name: str, *attrs: str, scope: bool = False, check: Check | None = None
+) -> Callable[[Rule], Rule]:
     """Registers the rule of one op: `rule(op, *operands)`, or `rule(op, scope, *operands)`.
 
     `op` is the Operation; the rule returns one value, or a list of them for several results.
+    `check` says what of an op is out of the rule's reach, None where nothing is: a rule that
+    depends on the value of an attribute refuses before anything is traced.
     Raises ValueError when the op has a rule already.
     """
 
     def register(function: Rule) -> Rule:
         if name in RULES:
             raise ValueError(f"{name} already has a rule, {RULES[name].rule.__name__}")
-        RULES[name] = Entry(function, frozenset(attrs), scope)
+        RULES[name] = Entry(function, frozenset(attrs), scope, check)
         return function
 
     return register
@@ -124,6 +130,8 @@ def problems(module: hlo.Module) -> list[str]:
             continue
         for name in sorted(set(op.attrs) - entry.attrs - IGNORED_ATTRS):
             found[f"attribute {name} of {op.name}"] = None
+        if entry.check is not None and (reason := entry.check(op)) is not None:
+            found[f"op {op.name} {reason}"] = None
     return list(found)
 
 
