@@ -2,7 +2,7 @@
 # make test       everything that .ci/run checks
 # make test-slow  the tests that take minutes or gigabytes
 # make check      formatting, lint, types, layers
-# make format     rewrite the sources in the house format
+# make format     rewrite the sources in the house format, and the module lists of the folders
 # make clean      remove the environment and what the targets made
 #
 # All of them make their own environment first: .venv, from PYTHON (3.11 or 3.12).
@@ -37,6 +37,7 @@ check: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python tests/folder_readmes.py
 
 install: $(STAMP)
 
@@ -50,7 +51,7 @@ $(STAMP): pyproject.toml
 	    echo "make: $(VENV) is there and was not made by this Makefile: remove it, or make VENV=another" >&2; exit 1; fi; \
 	  $(PYTHON) -m venv --clear $(VENV) && echo $(VERSION) > $(VENV)/.python; } || { \
 	  echo "make: no environment in $(VENV); where $(PYTHON) lacks the venv module: apt-get install python3-venv" >&2; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[convert,dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[convert,dev]'
 	@rm -f $(VENV)/.installed-* && touch $@
 	@echo "==> $(VENV): ready"
 

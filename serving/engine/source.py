@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jaxrt.errors import ModelError
 
-LOG = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 MANIFEST_FILE = "manifest.json"
@@ -106,7 +106,7 @@ def scan(base_path: Path) -> dict[int, Path]:
         if number is None or not child.is_dir():
             continue
         if number in found:
-            LOG.warning(
+            _log.warning(
                 "%s: version %d is there twice: loading it from %r, ignoring %r",
                 base_path, number, child.name, found[number].name,
             )  # fmt: skip
@@ -129,12 +129,12 @@ def aspired(name: str, base_path: Path, policy: Policy) -> tuple[VersionPath, ..
         case Specific(versions):
             wanted = [number for number in found if number in set(versions)]
             for number in sorted(set(versions) - set(wanted)):
-                LOG.warning(
+                _log.warning(
                     "model %s: version %d is wanted by its policy and not found in %s",
                     name, number, base_path,
                 )  # fmt: skip
     if not wanted:
-        LOG.warning(
+        _log.warning(
             "No versions of servable %s found under base path %s. "
             "Did you forget to name your leaf directory as a number (eg. '/1/')?",
             name, base_path,
