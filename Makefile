@@ -52,6 +52,8 @@ $(STAMP): pyproject.toml
 	  $(PYTHON) -m venv --clear $(VENV) && echo $(VERSION) > $(VENV)/.python; } || { \
 	  echo "make: no environment in $(VENV); where $(PYTHON) lacks the venv module: apt-get install python3-venv" >&2; exit 1; }
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[convert,dev]'
+	@# Keras 2, for tests of its exports. Without dependencies: they would bring a second TensorFlow.
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps 'tf-keras>=2.18'
 	@rm -f $(VENV)/.installed-* && touch $@
 	@echo "==> $(VENV): ready"
 
