@@ -31,6 +31,13 @@ class Planned:
 
     shapes: Shapes
     batch: int | None
+    shared: frozenset[str] = frozenset()
+    """Inputs without rows, such as a scalar beside the batch: one value for a whole batch."""
+
+    def rebatch(self, batch: int) -> "Planned":
+        """The same program at another batch size."""
+        shapes = {a: s if a in self.shared else (batch, *s[1:]) for a, s in self.shapes.items()}
+        return dataclasses.replace(self, shapes=shapes, batch=batch)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,11 +193,13 @@ def _with_batches(
     spec: SignatureSpec, inner: Sequence[Mapping[str, Sizes]], buckets: Buckets
 ) -> list[Planned]:
     found: dict[tuple[tuple[str, Sizes], ...], Planned] = {}
-    batched = any(_batched(t) for t in spec.inputs.values())
+    shared = frozenset(a for a, t in spec.inputs.items() if not _batched(t))
+    batched = len(shared) < len(spec.inputs)
     for variant in inner:
         for batch in buckets.sizes if batched else [None]:
             shapes = {a: _whole(t, variant[a], batch) for a, t in spec.inputs.items()}
-            found.setdefault(tuple(shapes.items()), Planned(shapes=shapes, batch=batch))
+            planned = Planned(shapes=shapes, batch=batch, shared=shared if batched else frozenset())
+            found.setdefault(tuple(shapes.items()), planned)
     return list(found.values())
 
 

@@ -1,0 +1,179 @@
+"""One signature of a SavedModel → programs: lowered, lifted, simplified, split, judged by rows."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from jaxrt.converters.lift import evaluator
+from jaxrt.converters.planning import Plan, Planned
+from jaxrt.converters.records import Lowered, ModelRecord, Refused
+from jaxrt.errors import ConversionError
+from jaxrt.passes import prepare, rows, simplify
+from jaxrt.program import Program, Shapes
+
+Array = np.ndarray[Any, Any]
+Note = Callable[[str], None]
+
+WITNESSES = (5, 7, 3)
+"""Batch sizes lifted beside the buckets, never compiled: see `_witness`."""
+
+RANDOM = frozenset({"rng_uniform", "rng_bit_generator", "random_bits", "threefry2x32"})
+"""Primitives whose results TensorFlow seeds per run."""
+
+
+class Lowerer(Protocol):
+    """TensorFlow's XLA bridge; `converters.worker.Bridge`, in a process of its own."""
+
+    def lower(self, model: ModelRecord, signature: str, shapes: Shapes) -> Lowered | Refused: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Converted:
+    """One program of a signature, ready to compile."""
+
+    planned: Planned
+    split: prepare.Split
+    rows: rows.RowsVerdict
+    random: bool
+    ops_lifted: int
+    """Equations of the jaxpr as it was lifted; `split.apply` has what is left of them."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ConvertedSignature:
+    """All programs of a signature, or why it has none."""
+
+    programs: tuple[Converted, ...] = ()
+    refused: str | None = None
+    constants: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+    """Large constants of the graph, which are weights now."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Lifted:
+    program: Program
+    constants: Mapping[str, Array]
+    ops_lifted: int
+
+
+def convert(
+    lowerer: Lowerer,
+    model: ModelRecord,
+    signature: str,
+    plan: Plan,
+    *,
+    step: Note = lambda text: None,
+) -> ConvertedSignature:
+    """Lifts every planned shape of one signature, and a witness batch size beside each.
+
+    A shape that TensorFlow refuses is left out with a note when another one is accepted; a
+    signature that it refuses at every shape has `refused` set. Raises UnsupportedOps.
+    """
+    programs: list[Converted] = []
+    constants: dict[str, Array] = {}
+    notes = list(plan.notes)
+    refusals: list[str] = []
+    for variant in _by_inner_shape(plan.programs):
+        lifted: dict[int | None, _Lifted] = {}
+        for planned in [*variant, *_witness(variant)]:
+            step(f"lift {signature} {_spell(planned.shapes)}")
+            found = _lift(lowerer, model, signature, planned.shapes)
+            if isinstance(found, Refused):
+                refusals.append(found.reason)
+                notes.append(f"{_spell(planned.shapes)} left out: {found.reason}")
+                break
+            lifted[planned.batch] = found
+            constants.update(found.constants)
+        else:
+            verdict = judge({b: found.program for b, found in lifted.items()}, variant[0].shared)
+            programs += [_finish(p, lifted[p.batch], verdict) for p in variant]
+    if not programs and refusals:
+        return ConvertedSignature(refused=refusals[0])
+    return ConvertedSignature(programs=tuple(programs), constants=constants, notes=tuple(notes))
+
+
+def judge(
+    programs: Mapping[int | None, Program], shared: frozenset[str] = frozenset()
+) -> rows.RowsVerdict:
+    """Are the rows independent? `programs` are one signature at several batch sizes.
+
+    The key None is the program of a signature without a batch dimension. `shared` inputs have no
+    rows: all rows of a batch see the same value.
+    """
+    sized = {batch: program for batch, program in programs.items() if batch is not None}
+    if not sized:
+        return rows.RowsVerdict(independent=False, reason="the signature has no batch dimension")
+    return rows.verdict(sized, shared)
+
+
+def lift(
+    lowerer: Lowerer, model: ModelRecord, signature: str, shapes: Shapes
+) -> tuple[Program, Mapping[str, Array]]:
+    """One signature at one set of shapes, simplified, and its large constants.
+
+    Raises ConversionError with TensorFlow's reason, UnsupportedOps.
+    """
+    found = _lift(lowerer, model, signature, shapes)
+    if isinstance(found, Refused):
+        raise ConversionError(f"signature {signature!r} at {_spell(shapes)}: {found.reason}")
+    return found.program, found.constants
+
+
+def is_random(program: Program) -> bool:
+    """Whether two runs on the same inputs may differ."""
+    return any(name in RANDOM for name in prepare.primitives(program.jaxpr))
+
+
+def _lift(
+    lowerer: Lowerer, model: ModelRecord, signature: str, shapes: Shapes
+) -> _Lifted | Refused:
+    lowered = lowerer.lower(model, signature, shapes)
+    if isinstance(lowered, Refused):
+        return lowered
+    lifted = evaluator.lift(
+        lowered.stablehlo,
+        signature=signature,
+        inputs=[p.name for p in lowered.inputs],
+        weights=[p.name for p in lowered.weights],
+        outputs=[o.name for o in lowered.outputs],
+    )
+    ops = len(lifted.program.jaxpr.jaxpr.eqns)
+    return _Lifted(simplify.simplify(lifted.program), lifted.constants, ops)
+
+
+def _finish(planned: Planned, lifted: _Lifted, verdict: rows.RowsVerdict) -> Converted:
+    return Converted(
+        planned=planned,
+        split=prepare.split(lifted.program),
+        rows=verdict,
+        random=is_random(lifted.program),
+        ops_lifted=lifted.ops_lifted,
+    )
+
+
+def _by_inner_shape(programs: Sequence[Planned]) -> list[list[Planned]]:
+    """Programs that differ in the batch size alone, together."""
+    groups: dict[tuple[tuple[str, tuple[int, ...]], ...], list[Planned]] = {}
+    for planned in programs:
+        unbatched = planned if planned.batch is None else planned.rebatch(0)
+        groups.setdefault(tuple(unbatched.shapes.items()), []).append(planned)
+    return list(groups.values())
+
+
+def _witness(variant: Sequence[Planned]) -> list[Planned]:
+    """One more batch size, so that a function of the batch size itself shows.
+
+    TensorFlow's bridge folds shapes into constants: a graph that switches on `shape(x)[0] % 3`
+    lowers to a different function at each size, and each of them may have independent rows.
+    """
+    sizes = {p.batch for p in variant}
+    if None in sizes:
+        return []
+    return [variant[0].rebatch(next(n for n in WITNESSES if n not in sizes))]
+
+
+def _spell(shapes: Shapes) -> str:
+    return " ".join(f"{alias}[{','.join(map(str, s))}]" for alias, s in shapes.items())
