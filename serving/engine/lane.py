@@ -1,0 +1,46 @@
+"""A lane: the programs that may serve the same tasks."""
+
+import dataclasses
+from collections.abc import Hashable, Mapping
+
+from jaxrt.buckets import Buckets
+from jaxrt.serving.engine.servable import Loaded, Rows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Lane:
+    """Tasks of one lane may share a batch.
+
+    INDEPENDENT: `programs` are buckets, rows → program, of equal inner shapes. DEPENDENT: one
+    program under the key 1, and each task counts as one row, so that every batch is one request
+    at exactly its shapes.
+    """
+
+    title: str
+    rows: Rows
+    programs: Mapping[int, Loaded]
+    seconds: dict[int, float] = dataclasses.field(default_factory=dict)
+    """Bucket → seconds on the device, filled by warm-up; buckets may be missing."""
+    buckets: Buckets = dataclasses.field(init=False)
+    key: Hashable = dataclasses.field(init=False)
+    """Equal for lanes of the same programs (a lane holds them, so their ids stay taken)."""
+
+    def __post_init__(self) -> None:
+        sizes = tuple(sorted(self.programs))
+        if self.rows is Rows.DEPENDENT and sizes != (1,):
+            raise ValueError(
+                f"{self.title}: a program that runs alone wants the key 1, got {sizes}"
+            )
+        object.__setattr__(self, "buckets", Buckets(sizes=sizes))
+        key = (self.rows, *((size, id(self.programs[size])) for size in sizes))
+        object.__setattr__(self, "key", key)
+
+
+def alone(title: str, program: Loaded) -> Lane:
+    """The lane of a program that takes exactly one request at exactly its shapes."""
+    return Lane(title=title, rows=Rows.DEPENDENT, programs={1: program})
+
+
+def title(name: str, version: int, signature: str) -> str:
+    """The start of messages about a signature."""
+    return f'signature "{signature}" of model {name} version {version}'

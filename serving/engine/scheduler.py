@@ -1,0 +1,208 @@
+"""The scheduler of one device: a bounded queue, one thread that runs it, one future a request."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from jaxrt.errors import DeadlineExceeded, Internal, Unavailable
+from jaxrt.serving.engine.batching import decide
+from jaxrt.serving.engine.lane import Lane
+from jaxrt.serving.engine.metrics import Metrics
+from jaxrt.serving.engine.queue import Queue
+from jaxrt.serving.engine.runner import Answer, Runner, late
+from jaxrt.serving.engine.servable import HostTensors
+from jaxrt.serving.engine.task import Task, Ticket, cut
+
+_log = logging.getLogger("jaxrt.serving")
+
+
+class Scheduler:
+    """Used from one event loop; programs run on its own thread, first come, first served.
+
+    The device's thread chooses the next batch itself the moment it is free, so that a busy event
+    loop never leaves the device idle while requests wait.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str = "device",
+        max_enqueued_batches: int = 1000,
+        batch_timeout_micros: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+        metrics: Metrics | None = None,
+    ) -> None:
+        """`max_enqueued_batches`: largest buckets' worth of rows that may wait over all lanes.
+
+        `batch_timeout_micros` holds a batch that is not full open on an idle device; 0 never.
+        """
+        if max_enqueued_batches < 1 or batch_timeout_micros < 0:
+            raise ValueError(
+                f"max_enqueued_batches {max_enqueued_batches}, batch_timeout_micros "
+                f"{batch_timeout_micros}: want at least 1 and at least 0"
+            )
+        self.clock = clock
+        self.metrics = metrics or Metrics()
+        self._limit = max_enqueued_batches
+        self._timeout = batch_timeout_micros * 1e-6
+        self._runner = Runner(clock=clock, metrics=self.metrics)
+        self._changed = threading.Condition()  # guards the four below
+        self._queue = Queue()
+        self._running: tuple[Task, ...] = ()
+        self._draining = False
+        self._stopping = False
+        self._thread = threading.Thread(target=self._serve, name=f"jaxrt-{name}", daemon=True)
+        self._thread.start()
+
+    async def submit(
+        self,
+        lane: Lane,
+        inputs: HostTensors,
+        *,
+        rows: int = 1,
+        deadline: float | None = None,
+        bounded: bool = True,
+    ) -> HostTensors:
+        """One request → its outputs.
+
+        `rows`: dim 0 of all inputs, at least 1, in an INDEPENDENT lane; 1 in a DEPENDENT one.
+        `deadline`: an instant of `clock`. `bounded=False` ignores the queue's limit (warm-up).
+        Cancelling drops what has not started. Raises Unavailable when the queue is full or the
+        scheduler drains, DeadlineExceeded, Internal, or what the program raised from our tree.
+        """
+        if rows < 1:
+            raise ValueError(f"{lane.title}: {rows} rows submitted, want at least 1")
+        loop = asyncio.get_running_loop()
+        sizes = lane.buckets.split(rows)
+        ticket = Ticket(loop.create_future(), len(sizes))
+        now = self.clock()
+        if deadline is not None and deadline <= now:
+            self.metrics.expired.add()
+            raise DeadlineExceeded(f"{lane.title}: the deadline passed before the request started")
+        tasks = cut(lane, inputs, rows, arrival=now, deadline=deadline, ticket=ticket, sizes=sizes)
+        with self._changed:
+            self._admit(lane, rows, bounded)
+            self._queue.add(tasks)
+            self._changed.notify()
+        return await self._answer(ticket, tasks)
+
+    def _admit(self, lane: Lane, rows: int, bounded: bool) -> None:
+        if self._draining:
+            raise Unavailable(
+                f"{lane.title}: the server is shutting down; send the request to another one"
+            )
+        # A request larger than the whole queue may have it when it is empty: else it never runs.
+        if (
+            bounded
+            and self._queue
+            and self._queue.batches_with(lane, rows) > max(self._limit, self._queue.batches)
+        ):
+            self.metrics.rejected.add()
+            raise Unavailable(
+                "The batch scheduling queue to which this task was submitted is full; currently "
+                f"{self._queue.batches} batches enqueued and max_enqueued_batches is {self._limit}"
+            )
+
+    async def _answer(self, ticket: Ticket, tasks: Sequence[Task]) -> HostTensors:
+        timer = self._arm(ticket, tasks[0])
+        try:
+            return await ticket.future
+        except asyncio.CancelledError:
+            self.metrics.cancelled.add()
+            raise
+        except DeadlineExceeded:
+            self.metrics.expired.add()
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+            # Parts may still wait when the caller left, time ran out or another part failed.
+            self._withdraw(ticket, tasks)
+
+    def _arm(self, ticket: Ticket, task: Task) -> asyncio.TimerHandle | None:
+        """Answers at the deadline although the device is busy with others, or with this."""
+        if task.deadline is None:
+            return None
+        loop = asyncio.get_running_loop()
+        return loop.call_later(task.deadline - self.clock(), lambda: ticket.settle(late(task)))
+
+    def _withdraw(self, ticket: Ticket, tasks: Sequence[Task]) -> None:
+        complete = ticket.future.done() and not ticket.future.cancelled()
+        ticket.dropped = True
+        if complete and ticket.future.exception() is None:
+            return
+        with self._changed:
+            self._queue.remove(tasks)
+            self._changed.notify()
+
+    async def drain(self, grace: float) -> bool:
+        """Refuses new requests, finishes the accepted ones, stops the thread.
+
+        After `grace` seconds what is unfinished fails with Unavailable; a batch that is running
+        then cannot be stopped and its result is dropped. True: everything was finished.
+        """
+        with self._changed:
+            self._draining = True
+            self._changed.notify()
+        await asyncio.to_thread(self._thread.join, grace)
+        if not self._thread.is_alive():
+            return True
+        with self._changed:
+            self._stopping = True
+            unfinished = {task.ticket: task for task in (*self._running, *self._queue)}
+            self._queue.remove(list(self._queue))
+            self._changed.notify()
+        for ticket, task in unfinished.items():
+            ticket.settle(
+                Unavailable(f"{task.lane.title}: the server shut down before the request was done")
+            )
+        return False
+
+    def _serve(self) -> None:
+        """The device's thread: schedule, execute, answer."""
+        while tasks := self._next():
+            try:
+                answers = self._runner.execute(tasks)
+            except BaseException as error:  # the thread outlives whatever a program raises
+                _log.critical("%s: the device's thread", tasks[0].lane.title, exc_info=error)
+                failure = Internal(f"{tasks[0].lane.title}: the program failed: {error!r}")
+                answers = [Answer(task.ticket, failure) for task in tasks]
+            with self._changed:
+                self._running = ()
+            _post(answers)
+            # Hold no request's arrays while waiting for the next one.
+            del tasks, answers
+
+    def _next(self) -> tuple[Task, ...]:
+        """Blocks until there is a batch to run; empty when the thread is to end."""
+        with self._changed:
+            while True:
+                now = self.clock()
+                timeout = 0.0 if self._draining else self._timeout
+                decision = decide(self._queue.lines(), now, timeout=timeout)
+                self._queue.remove(decision.expired)
+                _post([Answer(task.ticket, late(task)) for task in decision.expired])
+                if decision.batch:
+                    self._queue.remove(decision.batch)
+                    self._running = decision.batch
+                    return decision.batch
+                if self._stopping or (self._draining and not self._queue):
+                    return ()
+                self._changed.wait(None if decision.wake is None else decision.wake - now)
+
+
+def _post(answers: Sequence[Answer]) -> None:
+    """Hands answers to the event loop that waits for them, in one call."""
+    if not answers:
+        return
+    try:
+        answers[0].ticket.future.get_loop().call_soon_threadsafe(_settle, answers)
+    except RuntimeError:  # the loop is closed: nobody waits any more
+        _log.warning("%d answers came after the event loop was closed", len(answers))
+
+
+def _settle(answers: Sequence[Answer]) -> None:
+    for answer in answers:
+        answer.ticket.settle(answer.value)

@@ -1,0 +1,190 @@
+"""One version of one model, ready for requests: finds the programs of a request and runs them."""
+
+import asyncio
+from collections.abc import Mapping
+
+import numpy as np
+
+from jaxrt.buckets import Buckets
+from jaxrt.errors import InvalidArgument, Unavailable, Unimplemented
+from jaxrt.program import Shapes
+from jaxrt.serving.engine.lane import Lane, alone, title
+from jaxrt.serving.engine.planned import Planned
+from jaxrt.serving.engine.scheduler import Scheduler
+from jaxrt.serving.engine.servable import (
+    HostTensors,
+    OnDemand,
+    Rows,
+    SignaturePrograms,
+)
+from jaxrt.serving.engine.shapes import common_rows
+from jaxrt.serving.engine.unplanned import Compiled, Refused, Unplanned
+from jaxrt.specs import DTYPES, SignatureSpec
+
+
+class Version:
+    """A Servable over one scheduler. Used from one event loop."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        version: int,
+        signatures: Mapping[str, SignaturePrograms],
+        scheduler: Scheduler,
+        on_demand: OnDemand | None = None,
+        batch_sizes: Buckets | None = None,
+        max_unplanned: int = 64,
+    ) -> None:
+        """`batch_sizes`: the buckets that `on_demand` is asked for; None asks for exact shapes.
+
+        Raises ValueError when a program does not take its signature's inputs.
+        """
+        self.name = name
+        self.version = version
+        self.signatures: Mapping[str, SignatureSpec] = {k: s.spec for k, s in signatures.items()}
+        self.scheduler = scheduler
+        self._refused = {k: s.refused for k, s in signatures.items() if s.refused is not None}
+        self._planned = {k: Planned(title(name, version, k), s) for k, s in signatures.items()}
+        self._batch_sizes = batch_sizes
+        self._unplanned: Unplanned | None = None
+        if on_demand is not None:
+            self._unplanned = Unplanned(
+                on_demand,
+                name=name,
+                version=version,
+                limit=max_unplanned,
+                clock=scheduler.clock,
+                metrics=scheduler.metrics,
+            )
+        self._draining = False
+        self._serving = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def predict(
+        self, signature: str, inputs: HostTensors, *, deadline: float | None
+    ) -> HostTensors:
+        """As Servable says; unplanned shapes are compiled first where on_demand was given."""
+        if self._draining:
+            raise Unavailable(
+                f"model {self.name} version {self.version} is shutting down; try again"
+            )
+        self._serving += 1
+        self._idle.clear()
+        try:
+            return await self._predict(signature, inputs, deadline)
+        finally:
+            self._serving -= 1
+            if not self._serving:
+                self._idle.set()
+
+    def lanes(self) -> Mapping[str, list[Lane]]:
+        """Signature → the lanes of its planned programs."""
+        return {key: planned.lanes() for key, planned in self._planned.items()}
+
+    async def idle(self) -> None:
+        """Returns when no request is being answered; refuses none."""
+        await self._idle.wait()
+
+    async def drain(self, grace: float) -> bool:
+        """Refuses new requests and waits up to `grace` seconds for the accepted ones.
+
+        True: all of them were answered. Compiles that nobody planned end here.
+        """
+        self._draining = True
+        try:
+            await asyncio.wait_for(self._idle.wait(), grace)
+        except TimeoutError:
+            return False
+        finally:
+            if self._unplanned is not None:
+                self._unplanned.close()
+        return True
+
+    async def _predict(
+        self, signature: str, inputs: HostTensors, deadline: float | None
+    ) -> HostTensors:
+        spec = self.signatures.get(signature)
+        if spec is None:
+            raise InvalidArgument(
+                f'Serving signature name: "{signature}" not found in signature def'
+            )
+        if signature in self._refused:
+            raise Unimplemented(self._refused[signature])
+        where = title(self.name, self.version, signature)
+        check(where, spec, inputs)
+        shapes = {alias: inputs[alias].shape for alias in spec.inputs}
+        rows = common_rows(list(shapes.values()))
+        lane = self._planned[signature].find(shapes, rows)
+        if lane is None:
+            lane = await self._compile(signature, shapes, rows, deadline)
+        if lane.rows is Rows.DEPENDENT:
+            return await self.scheduler.submit(lane, inputs, deadline=deadline)
+        if not rows:
+            return _no_rows(spec, lane)
+        return await self.scheduler.submit(lane, inputs, rows=rows, deadline=deadline)
+
+    async def _compile(
+        self, signature: str, shapes: Shapes, rows: int | None, deadline: float | None
+    ) -> Lane:
+        """The lane of a shape nobody planned."""
+        if self._unplanned is None:
+            raise InvalidArgument(self._planned[signature].missing(shapes, rows))
+        if rows is not None and self._batch_sizes is not None:
+            size = self._batch_sizes.fit(min(rows, self._batch_sizes.largest))
+            bucketed = _with_rows(shapes, size)
+            found = await self._unplanned.get(signature, bucketed, deadline=deadline)
+            if isinstance(found, Compiled) and found.rows is Rows.INDEPENDENT:
+                return self._lane(signature, shapes, size, found)
+            # A refusal of the bucket says nothing of the shapes asked for: the graph may fix them.
+        found = await self._unplanned.get(signature, shapes, deadline=deadline)
+        where = title(self.name, self.version, signature)
+        if isinstance(found, Refused):
+            raise InvalidArgument(f"{where}: {found.reason}")
+        return alone(where, found.program)
+
+    def _lane(self, signature: str, shapes: Shapes, size: int, found: Compiled) -> Lane:
+        """The bucket just found, with those of the same inner shapes made before."""
+        assert self._unplanned is not None and self._batch_sizes is not None
+        programs = {size: found.program}
+        for other in self._batch_sizes.sizes:
+            known = self._unplanned.peek(signature, _with_rows(shapes, other))
+            if isinstance(known, Compiled) and known.rows is Rows.INDEPENDENT:
+                programs[other] = known.program
+        return Lane(
+            title=title(self.name, self.version, signature),
+            rows=Rows.INDEPENDENT,
+            programs=programs,
+        )
+
+
+def check(where: str, spec: SignatureSpec, inputs: HostTensors) -> None:
+    """Raises InvalidArgument unless the inputs have the signature's names and dtypes."""
+    if inputs.keys() != spec.inputs.keys():
+        missing = sorted(spec.inputs.keys() - inputs.keys())
+        extra = sorted(inputs.keys() - spec.inputs.keys())
+        raise InvalidArgument(
+            f"{where}: inputs {sorted(inputs)} given, want {sorted(spec.inputs)}"
+            + (f"; missing: {', '.join(missing)}" if missing else "")
+            + (f"; unknown: {', '.join(extra)}" if extra else "")
+        )
+    for alias, tensor in spec.inputs.items():
+        found, wanted = inputs[alias].dtype, DTYPES[tensor.dtype].numpy
+        if found != wanted:
+            raise InvalidArgument(
+                f'{where}: input "{alias}" has dtype {found}, want {tensor.dtype}'
+            )
+
+
+def _no_rows(spec: SignatureSpec, lane: Lane) -> HostTensors:
+    """What a batch of nothing gives: [0, ...] for every output, and nothing runs."""
+    inner = next(iter(lane.programs.values())).output_shapes
+    return {
+        alias: np.empty((0, *inner[alias][1:]), DTYPES[tensor.dtype].numpy)
+        for alias, tensor in spec.outputs.items()
+    }
+
+
+def _with_rows(shapes: Shapes, rows: int) -> Shapes:
+    return {alias: (rows, *shape[1:]) for alias, shape in shapes.items()}

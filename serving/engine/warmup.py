@@ -1,0 +1,91 @@
+"""Warm-up: every planned program runs once before its version becomes AVAILABLE."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jaxrt.program import Shapes
+from jaxrt.serving.engine.lane import Lane
+from jaxrt.serving.engine.servable import HostTensors, Loaded, Rows
+from jaxrt.serving.engine.version import Version
+from jaxrt.specs import DTYPES, SignatureSpec, TensorSpec
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Warmed:
+    """One line of the start log."""
+
+    signature: str
+    shapes: Shapes
+    seconds: float
+    """The first run, in which buffers are allocated and code is paged in."""
+
+
+async def warm(version: Version) -> list[Warmed]:
+    """Runs every planned program on its device's thread; raises what a program raises.
+
+    Where a signature has several buckets each runs a second time: those seconds tell the batcher
+    which bucket is worth filling (batching.decide).
+    """
+    warmed = []
+    for signature, lanes in version.lanes().items():
+        spec = version.signatures[signature]
+        for lane in lanes:
+            for bucket in lane.buckets.sizes:
+                runs = 2 if len(lane.programs) > 1 else 1
+                times = await _time(version, spec, lane, bucket, runs)
+                shapes = dict(lane.programs[bucket].input_shapes)
+                warmed.append(Warmed(signature=signature, shapes=shapes, seconds=times[0]))
+                lane.seconds[bucket] = min(times)
+    return warmed
+
+
+async def _time(
+    version: Version, spec: SignatureSpec, lane: Lane, bucket: int, runs: int
+) -> list[float]:
+    program = _Timed(lane.programs[bucket], version.scheduler.clock)
+    one = Lane(title=lane.title, rows=lane.rows, programs={bucket: program})
+    inputs = _inputs(spec, program.input_shapes)
+    rows = 1 if lane.rows is Rows.DEPENDENT else bucket
+    for _ in range(runs):
+        await version.scheduler.submit(one, inputs, rows=rows, bounded=False)
+    return program.seconds
+
+
+class _Timed:
+    """A program with a stopwatch, so that waiting behind others is not counted."""
+
+    def __init__(self, program: Loaded, clock: Callable[[], float]) -> None:
+        self._program = program
+        self._clock = clock
+        self.seconds: list[float] = []
+
+    @property
+    def input_shapes(self) -> Shapes:
+        return self._program.input_shapes
+
+    @property
+    def output_shapes(self) -> Shapes:
+        return self._program.output_shapes
+
+    def run(self, inputs: HostTensors) -> HostTensors:
+        started = self._clock()
+        outputs = self._program.run(inputs)
+        self.seconds.append(self._clock() - started)
+        return outputs
+
+
+def _inputs(spec: SignatureSpec, shapes: Shapes) -> HostTensors:
+    return {alias: _array(spec.inputs[alias], shape) for alias, shape in shapes.items()}
+
+
+def _array(tensor: TensorSpec, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """Ones for floats, which may be divisors; zeros for integers, which may be indices."""
+    dtype = DTYPES[tensor.dtype].numpy
+    if dtype is None:
+        raise ValueError(f"input {tensor.name} of dtype {tensor.dtype}: no array can carry it")
+    if tensor.dtype == "string":
+        return np.full(shape, b"", dtype)
+    return np.zeros(shape, dtype) if dtype.kind in "iub" else np.ones(shape, dtype)
