@@ -20,7 +20,7 @@ from jaxrt import errors
 ROOT = Path(__file__).resolve().parent.parent
 LINKS = ("converters", "serving", "tpu")
 SOURCE_FOLDERS = ("jaxrt", "converters", "serving", "tpu", "tests", "bench", "examples")
-MAX_LINES = 400
+MAX_LINES = 400  # of code; a file of tests is a list of cases and may be longer
 
 
 def sources(*folders: str) -> Iterator[Path]:
@@ -67,12 +67,13 @@ def test_files_stay_short_enough_to_read() -> None:
     long = {
         str(path.relative_to(ROOT)): lines
         for path in sources(*SOURCE_FOLDERS)
-        if (lines := path.read_text(encoding="utf-8").count("\n")) > MAX_LINES
+        if path.parent.name != "tests"
+        and (lines := path.read_text(encoding="utf-8").count("\n")) > MAX_LINES
     }
     assert not long, f"more than {MAX_LINES} lines: cut along a noun: {long}"
 
 
-def test_no_two_test_files_share_a_name() -> None:
+def test_test_files_lie_flat_in_tests() -> None:
     assert not [path for path in (ROOT / "tests").rglob("test_*.py") if path.parent.name != "tests"]
 
 
