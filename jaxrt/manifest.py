@@ -82,7 +82,7 @@ class Stats:
     argument_bytes: int | None = None
     output_bytes: int | None = None
     temp_bytes: int | None = None
-    code_bytes: int | None = None
+    generated_code_bytes: int | None = None
     compile_seconds: float | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class Stats:
                 argument_bytes=fields.natural_or_none("argument_bytes"),
                 output_bytes=fields.natural_or_none("output_bytes"),
                 temp_bytes=fields.natural_or_none("temp_bytes"),
-                code_bytes=fields.natural_or_none("code_bytes"),
+                generated_code_bytes=fields.natural_or_none("generated_code_bytes"),
                 compile_seconds=fields.number_or_none("compile_seconds"),
             )
 
