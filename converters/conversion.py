@@ -2,14 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from jaxrt.converters.lift import evaluator
 from jaxrt.converters.planning import Plan, Planned
-from jaxrt.converters.records import Lowered, ModelRecord, Refused
-from jaxrt.errors import ConversionError
+from jaxrt.converters.records import ModelRecord, Refused
+from jaxrt.converters.seams import Lowerer
 from jaxrt.passes import prepare, rows, simplify
 from jaxrt.program import Program, Shapes
 
@@ -21,12 +21,6 @@ WITNESSES = (5, 7, 3)
 
 RANDOM = frozenset({"rng_uniform", "rng_bit_generator", "random_bits", "threefry2x32"})
 """Primitives whose results TensorFlow seeds per run."""
-
-
-class Lowerer(Protocol):
-    """TensorFlow's XLA bridge; `converters.worker.Bridge`, in a process of its own."""
-
-    def lower(self, model: ModelRecord, signature: str, shapes: Shapes) -> Lowered | Refused: ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,17 +73,22 @@ def convert(
     for variant in _by_inner_shape(plan.programs):
         lifted: dict[int | None, _Lifted] = {}
         for planned in [*variant, *_witness(variant)]:
-            step(f"lift {signature} {_spell(planned.shapes)}")
+            step(f"lift {signature} {spell(planned.shapes)}")
             found = _lift(lowerer, model, signature, planned.shapes)
             if isinstance(found, Refused):
                 refusals.append(found.reason)
-                notes.append(f"{_spell(planned.shapes)} left out: {found.reason}")
-                break
-            lifted[planned.batch] = found
-            constants.update(found.constants)
+                notes.append(f"{spell(planned.shapes)} left out: {found.reason}")
+            else:
+                lifted[planned.batch] = found
+                constants.update(found.constants)
+        planned_sizes = [p for p in variant if p.batch in lifted]
+        if len(lifted) > len(planned_sizes) or variant[0].batch is None:
+            verdict = judge({b: f.program for b, f in lifted.items()}, variant[0].shared)
         else:
-            verdict = judge({b: found.program for b, found in lifted.items()}, variant[0].shared)
-            programs += [_finish(p, lifted[p.batch], verdict) for p in variant]
+            verdict = rows.RowsVerdict(
+                independent=False, reason="TensorFlow refuses it at another batch size"
+            )
+        programs += [_finish(p, lifted[p.batch], verdict) for p in planned_sizes]
     if not programs and refusals:
         return ConvertedSignature(refused=refusals[0])
     return ConvertedSignature(programs=tuple(programs), constants=constants, notes=tuple(notes))
@@ -107,19 +106,6 @@ def judge(
     if not sized:
         return rows.RowsVerdict(independent=False, reason="the signature has no batch dimension")
     return rows.verdict(sized, shared)
-
-
-def lift(
-    lowerer: Lowerer, model: ModelRecord, signature: str, shapes: Shapes
-) -> tuple[Program, Mapping[str, Array]]:
-    """One signature at one set of shapes, simplified, and its large constants.
-
-    Raises ConversionError with TensorFlow's reason, UnsupportedOps.
-    """
-    found = _lift(lowerer, model, signature, shapes)
-    if isinstance(found, Refused):
-        raise ConversionError(f"signature {signature!r} at {_spell(shapes)}: {found.reason}")
-    return found.program, found.constants
 
 
 def is_random(program: Program) -> bool:
@@ -175,5 +161,6 @@ def _witness(variant: Sequence[Planned]) -> list[Planned]:
     return [variant[0].rebatch(next(n for n in WITNESSES if n not in sizes))]
 
 
-def _spell(shapes: Shapes) -> str:
+def spell(shapes: Shapes) -> str:
+    """`ids[8,128] mask[8,128]`."""
     return " ".join(f"{alias}[{','.join(map(str, s))}]" for alias, s in shapes.items())

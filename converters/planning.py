@@ -193,12 +193,12 @@ def _with_batches(
     spec: SignatureSpec, inner: Sequence[Mapping[str, Sizes]], buckets: Buckets
 ) -> list[Planned]:
     found: dict[tuple[tuple[str, Sizes], ...], Planned] = {}
-    shared = frozenset(a for a, t in spec.inputs.items() if not _batched(t))
-    batched = len(shared) < len(spec.inputs)
+    shared = spec.shared
+    batched = any(_batched(t) for t in spec.inputs.values())
     for variant in inner:
         for batch in buckets.sizes if batched else [None]:
             shapes = {a: _whole(t, variant[a], batch) for a, t in spec.inputs.items()}
-            planned = Planned(shapes=shapes, batch=batch, shared=shared if batched else frozenset())
+            planned = Planned(shapes=shapes, batch=batch, shared=shared)
             found.setdefault(tuple(shapes.items()), planned)
     return list(found.values())
 

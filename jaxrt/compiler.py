@@ -14,6 +14,7 @@ from jaxlib import xla_client
 from jaxrt import target as targets
 from jaxrt.errors import ArtifactError, ConversionError
 from jaxrt.program import Program
+from jaxrt.specs import DTYPES
 from jaxrt.target import Target
 
 
@@ -130,6 +131,13 @@ def load_executable(data: bytes, target: Target) -> Any:
     return device.client.deserialize_executable(
         data, executable_devices=xla_client.DeviceList((device,))
     )
+
+
+def avals(
+    names: Sequence[str], shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, str]
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Name → aval, in the order of `names`; dtypes are keys of DTYPES."""
+    return {n: jax.ShapeDtypeStruct(tuple(shapes[n]), DTYPES[dtypes[n]].numpy) for n in names}
 
 
 class Weights:

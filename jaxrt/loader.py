@@ -5,15 +5,13 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
-import jax
-
 from jaxrt import compiler
 from jaxrt.artifact import Artifact
 from jaxrt.compiler import LoadedProgram
 from jaxrt.errors import ArtifactError, DeviceError
 from jaxrt.manifest import ProgramEntry
 from jaxrt.program import Rows
-from jaxrt.specs import DTYPES, SignatureSpec
+from jaxrt.specs import SignatureSpec
 from jaxrt.target import Target
 
 log = logging.getLogger("jaxrt.loader")
@@ -91,8 +89,8 @@ def _load_entry(
     program = LoadedProgram(
         executable,
         weights=weights.bind(entry.weights),
-        inputs=_avals(entry.input_names, entry.input_shapes, entry.input_dtypes),
-        outputs=_avals(entry.output_names, entry.output_shapes, entry.output_dtypes),
+        inputs=compiler.avals(entry.input_names, entry.input_shapes, entry.input_dtypes),
+        outputs=compiler.avals(entry.output_names, entry.output_shapes, entry.output_dtypes),
         target=target,
     )
     return LoadedEntry(
@@ -126,9 +124,3 @@ def _executable(
         why,
     )
     return compiler.compile_portable(artifact.portable(entry.key), target).loaded, why
-
-
-def _avals(
-    names: tuple[str, ...], shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, str]
-) -> dict[str, jax.ShapeDtypeStruct]:
-    return {n: jax.ShapeDtypeStruct(tuple(shapes[n]), DTYPES[dtypes[n]].numpy) for n in names}

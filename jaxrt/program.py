@@ -54,6 +54,10 @@ class Program:
         return self.avals[len(self.weight_names) :]
 
     @property
+    def output_avals(self) -> tuple[jax.ShapeDtypeStruct, ...]:
+        return tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in self.jaxpr.out_avals)
+
+    @property
     def avals(self) -> tuple[jax.ShapeDtypeStruct, ...]:
         return tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in self.jaxpr.in_avals)
 

@@ -113,6 +113,19 @@ class SignatureSpec:
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """alias → TensorProto as protobuf's JSON mapping prints it (snake case, all fields)."""
 
+    @property
+    def shared(self) -> frozenset[str]:
+        """Inputs without rows beside others that have them, such as a scalar `keep_prob`.
+
+        All rows of a batch see one value. Empty where no input has an unknown first dimension.
+        """
+        fixed = {
+            a
+            for a, t in self.inputs.items()
+            if t.dims is not None and (t.shape or ())[:1] != (None,)
+        }
+        return frozenset(fixed if len(fixed) < len(self.inputs) else ())
+
     def to_json(self) -> dict[str, Any]:
         return {
             "inputs": {k: v.to_json() for k, v in self.inputs.items()},

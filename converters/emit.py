@@ -1,0 +1,157 @@
+"""Converted signatures → what an artifact holds: prepared weights, compiled programs, errors."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxrt import compiler
+from jaxrt.artifact import ArtifactWriter
+from jaxrt.converters import check
+from jaxrt.converters.conversion import Converted, ConvertedSignature, spell
+from jaxrt.converters.records import ModelRecord
+from jaxrt.converters.seams import Steps, TensorFlow
+from jaxrt.errors import ModelError
+from jaxrt.manifest import ExecutableEntry, ProgramEntry, Stats
+from jaxrt.passes import prepare
+from jaxrt.program import Rows
+from jaxrt.target import Target
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What every step of one build needs."""
+
+    tensorflow: TensorFlow
+    model: ModelRecord
+    target: Target
+    steps: Steps
+    writer: ArtifactWriter
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Compiled:
+    """The programs of one signature as the manifest lists them, and its first one's executable."""
+
+    entries: tuple[ProgramEntry, ...]
+    first: Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """The weights that programs take. Equal arrays are stored once."""
+
+    arrays: Mapping[str, Array]
+    """Stored name → array."""
+    stored: Mapping[str, str]
+    """Name in a program → stored name."""
+    source_bytes: int
+    """Of the SavedModel's weights that the programs were prepared from."""
+
+
+def prepare_weights(job: Job, converted: Iterable[ConvertedSignature]) -> Prepared:
+    """Runs the weights-only part of every program, once for all buckets that share it."""
+    original = dict(job.tensorflow.weights(job.model))
+    prepared: dict[str, Array] = {}
+    used: dict[str, int] = {}
+    for signature in converted:
+        source = {**original, **signature.constants}
+        for program in signature.programs:
+            used |= {name: source[name].nbytes for name in program.split.needed}
+            if any(n not in prepared for n in program.split.apply.weight_names):
+                prepared |= prepare.run_prepare(program.split, source)
+    arrays, stored = prepare.dedupe(prepared)
+    return Prepared(arrays=arrays, stored=stored, source_bytes=sum(used.values()))
+
+
+def compile_signature(
+    job: Job, number: int, key: str, programs: Sequence[Converted], stored: Mapping[str, str]
+) -> Compiled:
+    """Compiles and writes every program of one signature, the `number`-th of its model."""
+    entries = []
+    first = None
+    for index, program in enumerate(programs):
+        stem = f"{_stem(key)}.{number}.{index}"
+        job.steps.step(f"compile {key} {spell(program.planned.shapes)}")
+        built = compiler.build(program.split.apply, job.target)
+        entries.append(_entry(job, stem, program, stored, built))
+        first = first or built.loaded
+    return Compiled(entries=tuple(entries), first=first)
+
+
+def check_signature(
+    job: Job, key: str, compiled: Compiled, arrays: Mapping[str, Array]
+) -> dict[str, Any]:
+    """The signature's first program against TensorFlow on random inputs, for the report."""
+    entry = compiled.entries[0]
+    job.steps.step(f"check {key} against TensorFlow")
+    if entry.random:
+        return {"skipped": "it draws random numbers: no two runs agree"}
+    placed = compiler.Weights(job.target)
+    placed.place({name: arrays[name] for name in entry.weights})
+    program = compiler.LoadedProgram(
+        compiled.first,
+        weights=placed.bind(entry.weights),
+        inputs=compiler.avals(entry.input_names, entry.input_shapes, entry.input_dtypes),
+        outputs=compiler.avals(entry.output_names, entry.output_shapes, entry.output_dtypes),
+        target=job.target,
+    )
+    spec = job.model.signatures[key]
+    inputs = check.sample(spec, entry.input_shapes, np.random.default_rng(0))
+    try:
+        want = job.tensorflow.run(job.model, key, inputs)
+    except ModelError as error:
+        return {"skipped": f"TensorFlow does not run it on random inputs: {error}"}
+    errors = check.compare(program.run(inputs), want)
+    return {
+        "input_shapes": {name: list(s) for name, s in entry.input_shapes.items()},
+        "outputs": [error.to_json() | {"ok": error.ok} for error in errors],
+    }
+
+
+def _stem(key: str) -> str:
+    """A signature's name as a file name."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", key)[:80] or "_"
+
+
+def _entry(
+    job: Job,
+    stem: str,
+    program: Converted,
+    stored: Mapping[str, str],
+    built: compiler.Built,
+) -> ProgramEntry:
+    apply = program.split.apply
+    inputs = dict(zip(apply.input_names, apply.input_avals, strict=True))
+    outputs = dict(zip(apply.output_names, apply.jaxpr.out_avals, strict=True))
+    stats = built.stats
+    return ProgramEntry(
+        key=stem,
+        input_names=apply.input_names,
+        input_shapes={n: a.shape for n, a in inputs.items()},
+        input_dtypes={n: a.dtype.name for n, a in inputs.items()},
+        output_names=apply.output_names,
+        output_shapes={n: a.shape for n, a in outputs.items()},
+        output_dtypes={n: a.dtype.name for n, a in outputs.items()},
+        weights=tuple(stored[name] for name in apply.weight_names),
+        rows=(Rows.INDEPENDENT if program.rows.independent else Rows.DEPENDENT).value,
+        rows_reason=program.rows.reason,
+        random=program.random,
+        portable=job.writer.portable(stem, built.portable),
+        executable=ExecutableEntry(
+            file=job.writer.executable(stem, built.executable), key=job.target.fingerprint
+        ),
+        stats=Stats(
+            flops=stats.flops,
+            bytes_accessed=stats.bytes_accessed,
+            argument_bytes=stats.argument_bytes,
+            output_bytes=stats.output_bytes,
+            temp_bytes=stats.temp_bytes,
+            generated_code_bytes=stats.code_bytes,
+            compile_seconds=stats.compile_seconds,
+        ),
+    )

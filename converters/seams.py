@@ -1,0 +1,38 @@
+"""What a build asks of TensorFlow, and where it shows its steps: the seams of a conversion."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from jaxrt.converters.records import Lowered, ModelRecord, Refused
+from jaxrt.program import Shapes
+
+Array = np.ndarray[Any, Any]
+
+
+class Lowerer(Protocol):
+    """TensorFlow's XLA bridge; `converters.worker.Bridge`, in a process of its own."""
+
+    def lower(self, model: ModelRecord, signature: str, shapes: Shapes) -> Lowered | Refused: ...
+
+
+class TensorFlow(Lowerer, Protocol):
+    """What a build asks of TensorFlow; `converters.worker.Bridge`."""
+
+    def open_model(self, path: Path, tags: Sequence[str]) -> ModelRecord: ...
+
+    def weights(self, model: ModelRecord) -> Mapping[str, Array]: ...
+
+    def run(
+        self, model: ModelRecord, signature: str, inputs: Mapping[str, Array]
+    ) -> Mapping[str, Array]: ...
+
+
+class Steps(Protocol):
+    """Where the user sees how far a build is."""
+
+    def total(self, steps: int) -> None: ...
+
+    def step(self, text: str) -> None: ...
