@@ -30,6 +30,13 @@ def test_a_request_that_fills_the_bucket_is_not_copied() -> None:
     assert assembly.gather([{"x": x}], 4)["x"] is x
 
 
+def test_shared_inputs_go_through_as_they_are() -> None:
+    k = np.array(2.0)
+    parts = [{"x": np.ones((n, 3)), "k": k} for n in (1, 2)]
+    batch = assembly.gather(parts, 4, shared={"k"})
+    assert batch["x"].shape == (4, 3) and batch["k"] is k
+
+
 def test_writing_to_one_answer_leaves_the_others_alone() -> None:
     one, two = assembly.scatter({"y": np.zeros((4, 2))}, [1, 2], 4, where="m")
     one["y"][:] = 7

@@ -19,6 +19,7 @@ from jaxrt.errors import (
     Unavailable,
     Unimplemented,
 )
+from jaxrt.serving.engine.lane import alone
 from jaxrt.serving.engine.scheduler import Scheduler
 from jaxrt.serving.engine.servable import HostTensors, Loaded, Rows, SignaturePrograms
 from jaxrt.serving.engine.version import Version
@@ -182,6 +183,85 @@ def test_inputs_without_a_common_batch_run_alone() -> None:
     run(scenario)
 
 
+def scaled(*batches: int) -> SignaturePrograms:
+    """x [?, 2] beside a scalar k that all rows share."""
+    open_rows = TensorSpec(name="x:0", dtype="float32", dims=(Dim(-1), Dim(2)))
+    scalar = TensorSpec(name="k:0", dtype="float32", dims=())
+    return SignaturePrograms(
+        spec=SignatureSpec(inputs={"x": open_rows, "k": scalar}, outputs={"y": open_rows}),
+        programs=[(Scaled(n), Rows.INDEPENDENT) for n in batches],
+    )
+
+
+class Scaled(Program):
+    """y = k x."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__({"x": (rows, 2), "k": ()})
+
+    def run(self, inputs: HostTensors) -> HostTensors:
+        super().run(inputs)
+        return {"y": inputs["x"] * inputs["k"]}
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4, 9])
+def test_a_scalar_beside_the_batch_is_padded_and_split_around(rows: int) -> None:
+    async def scenario(scheduler: Scheduler) -> None:
+        model = version(scheduler, scaled(1, 4))
+        x = np.arange(rows * 2, dtype=np.float32).reshape(rows, 2)
+        inputs = {"x": x, "k": np.array(3, np.float32)}
+        np.testing.assert_array_equal((await model.predict("s", inputs, deadline=None))["y"], x * 3)
+        assert (await model.predict("s", {**inputs, "x": x[:0]}, deadline=None))["y"].shape == (
+            0,
+            2,
+        )
+
+    run(scenario)
+
+
+def test_strangers_share_a_batch_only_if_their_shared_inputs_are_equal() -> None:
+    async def scenario(scheduler: Scheduler) -> None:
+        signature = scaled(8)
+        model = version(scheduler, signature)
+        gate = threading.Event()
+        blocker = Program({"x": (1, 2)}, clock=lambda: None if gate.wait(20) else None)
+        first = asyncio.ensure_future(
+            scheduler.submit(alone("blocker", blocker), {"x": zeros(1, 2)})
+        )
+        await until(lambda: len(blocker.batches) == 1)
+        factors = [2.0, float("nan"), 2.0, 5.0, float("nan")]
+        requests = [
+            asyncio.ensure_future(
+                model.predict(
+                    "s", {"x": zeros(1, 2) + i, "k": np.array(k, np.float32)}, deadline=None
+                )
+            )
+            for i, k in enumerate(factors)
+        ]
+        await asyncio.sleep(0)
+        gate.set()
+        for i, (k, answer) in enumerate(zip(factors, await asyncio.gather(*requests), strict=True)):
+            np.testing.assert_array_equal(answer["y"], (zeros(1, 2) + i) * np.float32(k))
+        await first
+        program = signature.programs[0][0]
+        assert isinstance(program, Program)
+        found = [float(b["k"]) for b in program.batches]
+        np.testing.assert_array_equal(found, [2.0, float("nan"), 5.0])
+
+    run(scenario)
+
+
+def test_an_unplanned_shape_keeps_its_shared_inputs_beside_the_bucket() -> None:
+    async def scenario(scheduler: Scheduler) -> None:
+        compiler = Compiler()
+        model = version(scheduler, scaled(), on_demand=compiler, batch_sizes=Buckets(sizes=(1, 4)))
+        inputs = {"x": zeros(3, 2), "k": zeros()}
+        assert (await model.predict("s", inputs, deadline=None))["y"].shape == (3, 2)
+        assert compiler.asked == [{"x": (4, 2), "k": ()}]
+
+    run(scenario)
+
+
 def test_an_unknown_signature_is_an_invalid_argument() -> None:
     async def scenario(scheduler: Scheduler) -> None:
         with pytest.raises(InvalidArgument) as caught:
@@ -230,26 +310,26 @@ def test_inputs_must_have_the_names_and_dtypes_of_the_signature(
             planned((1, 2), (4, 2)),
             (5, 7),
             "has no compiled program for x=[5,7]; it has x=[1,2]; x=[4,2]; "
-            "add one with `jaxrt compile --shape x=5,7`",
+            "plan it with `jaxrt compile --shape x=7`",
         ),
         (
             planned((1, 2), (4, 2), rows=Rows.DEPENDENT),
             (3, 2),
             "has no compiled program for x=[3,2]; it has x=[1,2]; x=[4,2]; "
-            "add one with `jaxrt compile --batch-sizes 1,3,4`",
+            "plan it with `jaxrt compile --batch-sizes 1,3,4`",
         ),
         (
             planned(),
             (3, 2),
             "has no compiled program for x=[3,2]; it has no program at all; "
-            "add one with `jaxrt compile --shape x=3,2`",
+            "plan it with `jaxrt compile --shape x=2`",
         ),
         (
             planned(*((n, 2) for n in range(1, 11)), rows=Rows.DEPENDENT),
             (),
             "has no compiled program for x=[]; it has "
             + "; ".join(f"x=[{n},2]" for n in range(1, 9))
-            + " and 2 more; add one with `jaxrt compile --shape x=`",
+            + " and 2 more; the signature declares x=[?,?]",
         ),
     ],
 )
@@ -296,7 +376,7 @@ def test_an_unplanned_shape_is_compiled_once_for_its_bucket_and_logged(
     assert message.startswith(
         'signature "s" of model m version 3: unplanned shape x=[4,5] compiled in '
     )
-    assert message.endswith(" s; plan it with `jaxrt compile --shape x=4,5`")
+    assert message.endswith(" s; plan it with `jaxrt compile --shape x=5`")
 
 
 def test_buckets_made_on_demand_share_one_lane() -> None:

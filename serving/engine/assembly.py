@@ -1,6 +1,7 @@
 """Assembly: rows of several requests laid into one batch, and cut out of its outputs again."""
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,21 @@ from jaxrt.errors import Internal
 from jaxrt.serving.engine.servable import HostTensors
 
 
-def gather(parts: Sequence[HostTensors], bucket: int) -> HostTensors:
+def gather(
+    parts: Sequence[HostTensors], bucket: int, *, shared: AbstractSet[str] = frozenset()
+) -> HostTensors:
     """Parts of equal dtypes and inner shapes, [n_i, ...] each → [bucket, ...], in order.
 
-    One copy, or none where a single part fills the bucket. The rest is padding.
+    One copy, or none where a single part fills the bucket. The rest is padding. `shared` inputs
+    are equal in all parts and go through as they are.
     """
-    if len(parts) == 1 and all(len(x) == bucket for x in parts[0].values()):
-        return parts[0]
-    return {alias: _lay([part[alias] for part in parts], bucket) for alias in parts[0]}
+    first = parts[0]
+    if len(parts) == 1 and all(len(x) == bucket for a, x in first.items() if a not in shared):
+        return first
+    return {
+        alias: x if alias in shared else _lay([part[alias] for part in parts], bucket)
+        for alias, x in first.items()
+    }
 
 
 def _lay(parts: Sequence[np.ndarray[Any, Any]], bucket: int) -> np.ndarray[Any, Any]:

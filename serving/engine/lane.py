@@ -19,6 +19,8 @@ class Lane:
     title: str
     rows: Rows
     programs: Mapping[int, Loaded]
+    shared: frozenset[str] = frozenset()
+    """Inputs without rows: the same value for a whole batch, so only tasks with equal ones meet."""
     seconds: dict[int, float] = dataclasses.field(default_factory=dict)
     """Bucket → seconds on the device, filled by warm-up; buckets may be missing."""
     buckets: Buckets = dataclasses.field(init=False)

@@ -1,9 +1,11 @@
 """The planned programs of a signature, found by the shapes of a request."""
 
+from collections.abc import Mapping
+
 from jaxrt.program import Shapes
 from jaxrt.serving.engine.lane import Lane, alone
 from jaxrt.serving.engine.servable import Loaded, Rows, SignaturePrograms
-from jaxrt.serving.engine.shapes import common_rows, flags, show
+from jaxrt.serving.engine.shapes import common_rows, declared, flags, shared_inputs, show
 
 _Key = tuple[tuple[int, ...], ...]
 
@@ -14,7 +16,9 @@ class Planned:
     def __init__(self, where: str, signature: SignaturePrograms) -> None:
         """Raises ValueError when a program does not take the signature's inputs."""
         self._title = where
+        self._spec = signature.spec
         self._aliases = tuple(signature.spec.inputs)
+        self.shared = shared_inputs(signature.spec)
         self._exact: dict[_Key, Lane] = {}
         self._shapes: list[Shapes] = []
         buckets: dict[_Key, dict[int, Loaded]] = {}
@@ -26,52 +30,63 @@ class Planned:
                     f"{sorted(self._aliases)}"
                 )
             self._shapes.append(shapes)
-            size = common_rows(list(shapes.values()))
+            size = self.rows(shapes)
             if rows is Rows.INDEPENDENT and size:
                 buckets.setdefault(self._inner(shapes), {})[size] = program
             else:
                 self._exact[self._full(shapes)] = alone(where, program)
-        self._batched = {
-            inner: Lane(title=where, rows=Rows.INDEPENDENT, programs=programs)
-            for inner, programs in buckets.items()
-        }
+        self._batched = {inner: self.lane(programs) for inner, programs in buckets.items()}
 
-    def find(self, shapes: Shapes, rows: int | None) -> Lane | None:
-        """The lane for a request; `rows` is the common dim 0 of its shapes, if there is one."""
-        if rows is not None:
+    def lanes(self) -> list[Lane]:
+        return [*self._batched.values(), *self._exact.values()]
+
+    def lane(self, programs: Mapping[int, Loaded]) -> Lane:
+        """The lane of buckets with independent rows."""
+        return Lane(title=self._title, rows=Rows.INDEPENDENT, programs=programs, shared=self.shared)
+
+    def find(self, shapes: Shapes) -> Lane | None:
+        """The lane for a request."""
+        if self.rows(shapes) is not None:
             batched = self._batched.get(self._inner(shapes))
             if batched is not None:
                 return batched
         return self._exact.get(self._full(shapes))
 
-    def lanes(self) -> list[Lane]:
-        return [*self._batched.values(), *self._exact.values()]
+    def rows(self, shapes: Shapes) -> int | None:
+        """The common dim 0 of all inputs but the shared ones, if there is one."""
+        return common_rows([s for alias, s in shapes.items() if alias not in self.shared])
 
-    def missing(self, shapes: Shapes, rows: int | None) -> str:
+    def with_rows(self, shapes: Shapes, rows: int) -> Shapes:
+        """The same request with another number of rows."""
+        return {a: s if a in self.shared else (rows, *s[1:]) for a, s in shapes.items()}
+
+    def missing(self, shapes: Shapes) -> str:
         """One sentence for a request that no program fits: what it has, what to do."""
         shown = [show(s) for s in self._shapes]
         more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
         has = "; ".join(shown[:_SHOWN]) + more if shown else "no program at all"
         return (
             f"{self._title} has no compiled program for {show(shapes)}; it has {has}; "
-            f"add one with `{self._flag(shapes, rows)}`"
+            f"{self.advice(shapes)}"
         )
 
-    def _flag(self, shapes: Shapes, rows: int | None) -> str:
-        """--batch-sizes where only dim 0 differs from what is there, else --shape."""
-        inner = self._inner(shapes) if rows else None
-        sizes = [
-            common_rows(list(s.values()))
-            for s in self._shapes
-            if all(s.values()) and self._inner(s) == inner
-        ]
-        if rows and sizes and all(sizes):
-            wanted = sorted({rows, *(size for size in sizes if size)})
-            return f"jaxrt compile --batch-sizes {','.join(map(str, wanted))}"
-        return f"jaxrt compile {flags(shapes)}"
+    def advice(self, shapes: Shapes, *, batch: bool = False) -> str:
+        """Which flags plan these shapes; `batch` also names their rows."""
+        rows = self.rows(shapes)
+        sizes = {
+            size
+            for known in self._shapes
+            if rows and (size := self.rows(known)) and self._inner(known) == self._inner(shapes)
+        }
+        found = [] if sizes else [flags(self._spec, shapes)]
+        if rows and (sizes or batch):
+            found.append(f"--batch-sizes {','.join(map(str, sorted({rows, *sizes})))}")
+        if not any(found):
+            return f"the signature declares {declared(self._spec)}"
+        return f"plan it with `jaxrt compile {' '.join(filter(None, found))}`"
 
     def _inner(self, shapes: Shapes) -> _Key:
-        return tuple(shapes[alias][1:] for alias in self._aliases)
+        return tuple(shapes[a] if a in self.shared else shapes[a][1:] for a in self._aliases)
 
     def _full(self, shapes: Shapes) -> _Key:
         return tuple(shapes[alias] for alias in self._aliases)

@@ -1,4 +1,4 @@
-"""The queue of one device: tasks by lane, in order of arrival. Not thread-safe by itself."""
+"""The queue of one device: tasks by group, in order of arrival. Not thread-safe by itself."""
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -8,8 +8,8 @@ from jaxrt.serving.engine.lane import Lane
 from jaxrt.serving.engine.task import Task
 
 
-class _Lane:
-    """The waiting tasks of one lane."""
+class _Group:
+    """The waiting tasks that may share a batch."""
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
@@ -23,30 +23,30 @@ class _Lane:
 
 
 class Queue:
-    """Invariants: no lane is empty; `batches` is the sum over lanes of rows / largest bucket,
+    """Invariants: no group is empty; `batches` is the sum over groups of rows / largest bucket,
     rounded up."""
 
     def __init__(self) -> None:
-        self._lanes: dict[Hashable, _Lane] = {}
+        self._groups: dict[Hashable, _Group] = {}
         self.batches = 0
 
     def __bool__(self) -> bool:
-        return bool(self._lanes)
+        return bool(self._groups)
 
     def __iter__(self) -> Iterator[Task]:
-        for entry in self._lanes.values():
+        for entry in self._groups.values():
             yield from entry.tasks
 
-    def batches_with(self, lane: Lane, rows: int) -> int:
-        """What `batches` would be with `rows` more in this lane."""
-        entry = self._lanes.get(lane.key)
+    def batches_with(self, tasks: Sequence[Task]) -> int:
+        """What `batches` would be after `add(tasks)`."""
+        entry = self._groups.get(tasks[0].group)
         held, own = (entry.rows, entry.batches) if entry else (0, 0)
-        return self.batches - own - (-(held + rows) // lane.buckets.largest)
+        rows = held + sum(task.rows for task in tasks)
+        return self.batches - own - (-rows // tasks[0].lane.buckets.largest)
 
     def add(self, tasks: Sequence[Task]) -> None:
-        """Appends tasks of one lane, none of which is in a queue."""
-        lane = tasks[0].lane
-        entry = self._lanes.setdefault(lane.key, _Lane(lane))
+        """Appends tasks of one group, none of which is in a queue."""
+        entry = self._groups.setdefault(tasks[0].group, _Group(tasks[0].lane))
         self.batches -= entry.batches
         entry.tasks.update(dict.fromkeys(tasks))
         entry.rows += sum(task.rows for task in tasks)
@@ -56,7 +56,7 @@ class Queue:
         """Takes out those that are here; how many were."""
         found = 0
         for task in tasks:
-            entry = self._lanes.get(task.lane.key)
+            entry = self._groups.get(task.group)
             if entry is None or task not in entry.tasks:
                 continue
             found += 1
@@ -65,12 +65,12 @@ class Queue:
             entry.rows -= task.rows
             self.batches += entry.batches
             if not entry.tasks:
-                del self._lanes[task.lane.key]
+                del self._groups[task.group]
         return found
 
     def lines(self) -> list[Line[Task]]:
         """What the batching policy sees; valid until the next change."""
         return [
             Line(tasks=entry.tasks, buckets=entry.lane.buckets, seconds=entry.lane.seconds)
-            for entry in self._lanes.values()
+            for entry in self._groups.values()
         ]

@@ -29,7 +29,7 @@ class Runner:
         self._metrics = metrics
 
     def execute(self, tasks: Sequence[Task]) -> list[Answer]:
-        """Runs tasks of one lane, at most its largest bucket in rows, as one batch.
+        """Runs tasks of one group, at most its largest bucket in rows, as one batch.
 
         If a batch of several fails, each task runs again by itself: a request that breaks the
         program fails alone.
@@ -71,7 +71,7 @@ class Runner:
         if lane.rows is Rows.DEPENDENT:
             inputs = tasks[0].inputs
         else:
-            inputs = assembly.gather([task.inputs for task in tasks], bucket)
+            inputs = assembly.gather([t.inputs for t in tasks], bucket, shared=lane.shared)
         started = self._clock()
         self._metrics.batches.add()
         self._metrics.rows.add(sum(rows))

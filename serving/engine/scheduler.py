@@ -67,7 +67,7 @@ class Scheduler:
     ) -> HostTensors:
         """One request → its outputs.
 
-        `rows`: dim 0 of all inputs, at least 1, in an INDEPENDENT lane; 1 in a DEPENDENT one.
+        `rows`: dim 0 of all inputs but the shared ones, at least 1; 1 in a DEPENDENT lane.
         `deadline`: an instant of `clock`. `bounded=False` ignores the queue's limit (warm-up).
         Cancelling drops what has not started. Raises Unavailable when the queue is full or the
         scheduler drains, DeadlineExceeded, Internal, or what the program raised from our tree.
@@ -83,21 +83,20 @@ class Scheduler:
             raise DeadlineExceeded(f"{lane.title}: the deadline passed before the request started")
         tasks = cut(lane, inputs, rows, arrival=now, deadline=deadline, ticket=ticket, sizes=sizes)
         with self._changed:
-            self._admit(lane, rows, bounded)
+            self._admit(tasks, bounded)
             self._queue.add(tasks)
             self._changed.notify()
         return await self._answer(ticket, tasks)
 
-    def _admit(self, lane: Lane, rows: int, bounded: bool) -> None:
+    def _admit(self, tasks: Sequence[Task], bounded: bool) -> None:
         if self._draining:
-            raise Unavailable(
-                f"{lane.title}: the server is shutting down; send the request to another one"
-            )
+            where = tasks[0].lane.title
+            raise Unavailable(f"{where}: the server is shutting down; ask another one")
         # A request larger than the whole queue may have it when it is empty: else it never runs.
         if (
             bounded
             and self._queue
-            and self._queue.batches_with(lane, rows) > max(self._limit, self._queue.batches)
+            and self._queue.batches_with(tasks) > max(self._limit, self._queue.batches)
         ):
             self.metrics.rejected.add()
             raise Unavailable(

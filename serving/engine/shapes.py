@@ -1,8 +1,9 @@
-"""The shapes of a request: the rows they share, and how messages and flags write them."""
+"""The shapes of a request: the rows its inputs share, and how messages and flags write them."""
 
 from collections.abc import Sequence
 
 from jaxrt.program import Shapes
+from jaxrt.specs import SignatureSpec, TensorSpec
 
 
 def common_rows(shapes: Sequence[tuple[int, ...]]) -> int | None:
@@ -13,11 +14,56 @@ def common_rows(shapes: Sequence[tuple[int, ...]]) -> int | None:
     return rows if all(shape[0] == rows for shape in shapes) else None
 
 
+def shared_inputs(spec: SignatureSpec) -> frozenset[str]:
+    """Inputs without rows beside others that have them: one value for a whole batch.
+
+    Those whose dim 0 the signature fixes, or that have none (a scalar). Where that is true of
+    all inputs the declaration says nothing, and none is shared.
+    """
+    fixed = frozenset(
+        alias
+        for alias, tensor in spec.inputs.items()
+        if tensor.shape is not None and (not tensor.shape or tensor.shape[0] is not None)
+    )
+    return fixed if len(fixed) < len(spec.inputs) else frozenset()
+
+
 def show(shapes: Shapes) -> str:
     """`a=[1,3], b=[1]`."""
     return ", ".join(f"{a}=[{','.join(map(str, shape))}]" for a, shape in shapes.items())
 
 
-def flags(shapes: Shapes) -> str:
-    """`--shape a=1,3 --shape b=1`: what plans these shapes."""
-    return " ".join(f"--shape {a}={','.join(map(str, s))}" for a, s in shapes.items())
+def declared(spec: SignatureSpec) -> str:
+    """`a=[?,3], b=[unknown rank]`."""
+    return ", ".join(f"{a}=[{_dims(tensor)}]" for a, tensor in spec.inputs.items())
+
+
+def flags(spec: SignatureSpec, shapes: Shapes) -> str:
+    """`--shape a=48x64 --shape b=7`: plans the inner dimensions that the signature leaves open.
+
+    Empty where it leaves none open, or contradicts the shapes.
+    """
+    found = []
+    for alias, tensor in spec.inputs.items():
+        sizes = _open_sizes(tensor, shapes[alias])
+        if sizes is None:
+            return ""
+        if sizes:
+            found.append(f"--shape {alias}={'x'.join(map(str, sizes))}")
+    return " ".join(found)
+
+
+def _dims(tensor: TensorSpec) -> str:
+    if tensor.shape is None:
+        return "unknown rank"
+    return ",".join("?" if d is None else str(d) for d in tensor.shape)
+
+
+def _open_sizes(tensor: TensorSpec, shape: tuple[int, ...]) -> list[int] | None:
+    """The sizes of dimensions beyond the batch that the signature leaves open; None: no fit."""
+    if tensor.shape is None:
+        return list(shape[1:])
+    pairs = list(zip(tensor.shape, shape, strict=False))
+    if len(tensor.shape) != len(shape) or any(want not in (None, got) for want, got in pairs):
+        return None
+    return [got for want, got in pairs[1:] if want is None]

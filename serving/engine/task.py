@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+from collections.abc import Hashable
 
 import numpy as np
 
@@ -51,7 +52,9 @@ class Task:
     lane: Lane
     inputs: HostTensors
     rows: int
-    """Dim 0 of every input; 1 in a DEPENDENT lane. At least 1, at most the largest bucket."""
+    """Dim 0 of every input with rows; 1 in a DEPENDENT lane. From 1 to the largest bucket."""
+    group: Hashable
+    """Tasks of equal groups may share a batch."""
     arrival: float
     deadline: float | None
     ticket: Ticket
@@ -63,16 +66,16 @@ def cut(
     ticket: Ticket, sizes: list[int],
 ) -> list[Task]:  # fmt: skip
     """One request → its tasks, `sizes` rows each, in order; the arrays are views."""
+    group = _group(lane, inputs)
     tasks = []
     start = 0
     for part, size in enumerate(sizes):
-        whole = size == rows
-        piece = inputs if whole else {a: x[start : start + size] for a, x in inputs.items()}
         tasks.append(
             Task(
                 lane=lane,
-                inputs=piece,
+                inputs=inputs if size == rows else _piece(lane, inputs, start, start + size),
                 rows=size,
+                group=group,
                 arrival=arrival,
                 deadline=deadline,
                 ticket=ticket,
@@ -81,3 +84,24 @@ def cut(
         )
         start += size
     return tasks
+
+
+def _piece(lane: Lane, inputs: HostTensors, start: int, end: int) -> HostTensors:
+    return {a: x if a in lane.shared else x[start:end] for a, x in inputs.items()}
+
+
+# Comparing more than this costs more than a batch of strangers brings.
+_COMPARED = 4096
+
+
+def _group(lane: Lane, inputs: HostTensors) -> Hashable:
+    """The lane, and the values of its shared inputs: by bits, so that NaN equals itself."""
+    if not lane.shared:
+        return lane.key
+    values = [inputs[alias] for alias in sorted(lane.shared)]
+    if sum(x.nbytes for x in values) > _COMPARED:
+        return object()
+    return (
+        lane.key,
+        *(tuple(x.flat) if x.dtype.hasobject else x.tobytes() for x in values),
+    )

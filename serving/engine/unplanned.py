@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
@@ -19,8 +19,9 @@ from jaxrt.errors import (
 from jaxrt.program import Shapes
 from jaxrt.serving.engine.lane import title
 from jaxrt.serving.engine.metrics import Metrics
+from jaxrt.serving.engine.planned import Planned
 from jaxrt.serving.engine.servable import Loaded, OnDemand, Rows
-from jaxrt.serving.engine.shapes import flags, show
+from jaxrt.serving.engine.shapes import show
 
 _log = logging.getLogger("jaxrt.serving")
 
@@ -56,6 +57,7 @@ class Unplanned:
         *,
         name: str,
         version: int,
+        planned: Mapping[str, Planned],
         limit: int,
         clock: Callable[[], float] = time.monotonic,
         metrics: Metrics,
@@ -65,6 +67,7 @@ class Unplanned:
         self._on_demand = on_demand
         self._name = name
         self._version = version
+        self._planned = planned
         self._limit = limit
         self._clock = clock
         self._metrics = metrics
@@ -127,8 +130,8 @@ class Unplanned:
             self._metrics.rejected.add()
             raise Unavailable(
                 f"{title(self._name, self._version, signature)}: {len(self._flights)} unplanned "
-                f"shapes wait to be compiled, the limit; plan them with "
-                f"`jaxrt compile {flags(shapes)}`"
+                f"shapes wait to be compiled, the limit: try again; "
+                f"{show(shapes)}: {self._planned[signature].advice(shapes)}"
             )
         loop = asyncio.get_running_loop()
         flight = loop.create_future()
@@ -159,16 +162,19 @@ class Unplanned:
                 f"{where}: compiling the unplanned shape {show(shapes)} failed: "
                 f"{type(error).__name__}: {error}"
             )
-        self._record(where, shapes, outcome, self._clock() - started)
+        self._record(signature, shapes, outcome, self._clock() - started)
         try:
             loop.call_soon_threadsafe(self._land, key, flight, outcome)
         except RuntimeError:  # the loop is closed: nobody waits any more
             _log.warning("%s: a compile ended after the event loop was closed", where)
 
-    def _record(self, where: str, shapes: Shapes, outcome: _Outcome, seconds: float) -> None:
+    def _record(self, signature: str, shapes: Shapes, outcome: _Outcome, seconds: float) -> None:
+        where = title(self._name, self._version, signature)
         if isinstance(outcome, Compiled):
             self._metrics.unplanned_compiles.add()
-            end = f"compiled in {seconds:.3f} s; plan it with `jaxrt compile {flags(shapes)}`"
+            alone = outcome.rows is Rows.DEPENDENT
+            advice = self._planned[signature].advice(shapes, batch=alone)
+            end = f"compiled in {seconds:.3f} s; {advice}"
         else:
             self._metrics.unplanned_failures.add()
             reason = outcome.reason if isinstance(outcome, Refused) else outcome

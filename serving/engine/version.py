@@ -17,7 +17,6 @@ from jaxrt.serving.engine.servable import (
     Rows,
     SignaturePrograms,
 )
-from jaxrt.serving.engine.shapes import common_rows
 from jaxrt.serving.engine.unplanned import Compiled, Refused, Unplanned
 from jaxrt.specs import DTYPES, SignatureSpec
 
@@ -53,6 +52,7 @@ class Version:
                 on_demand,
                 name=name,
                 version=version,
+                planned=self._planned,
                 limit=max_unplanned,
                 clock=scheduler.clock,
                 metrics=scheduler.metrics,
@@ -115,25 +115,26 @@ class Version:
         where = title(self.name, self.version, signature)
         check(where, spec, inputs)
         shapes = {alias: inputs[alias].shape for alias in spec.inputs}
-        rows = common_rows(list(shapes.values()))
-        lane = self._planned[signature].find(shapes, rows)
+        planned = self._planned[signature]
+        lane = planned.find(shapes)
         if lane is None:
-            lane = await self._compile(signature, shapes, rows, deadline)
+            lane = await self._compile(signature, shapes, deadline)
         if lane.rows is Rows.DEPENDENT:
             return await self.scheduler.submit(lane, inputs, deadline=deadline)
+        rows = planned.rows(shapes)
         if not rows:
             return _no_rows(spec, lane)
         return await self.scheduler.submit(lane, inputs, rows=rows, deadline=deadline)
 
-    async def _compile(
-        self, signature: str, shapes: Shapes, rows: int | None, deadline: float | None
-    ) -> Lane:
+    async def _compile(self, signature: str, shapes: Shapes, deadline: float | None) -> Lane:
         """The lane of a shape nobody planned."""
+        planned = self._planned[signature]
         if self._unplanned is None:
-            raise InvalidArgument(self._planned[signature].missing(shapes, rows))
+            raise InvalidArgument(planned.missing(shapes))
+        rows = planned.rows(shapes)
         if rows is not None and self._batch_sizes is not None:
             size = self._batch_sizes.fit(min(rows, self._batch_sizes.largest))
-            bucketed = _with_rows(shapes, size)
+            bucketed = planned.with_rows(shapes, size)
             found = await self._unplanned.get(signature, bucketed, deadline=deadline)
             if isinstance(found, Compiled) and found.rows is Rows.INDEPENDENT:
                 return self._lane(signature, shapes, size, found)
@@ -147,16 +148,13 @@ class Version:
     def _lane(self, signature: str, shapes: Shapes, size: int, found: Compiled) -> Lane:
         """The bucket just found, with those of the same inner shapes made before."""
         assert self._unplanned is not None and self._batch_sizes is not None
+        planned = self._planned[signature]
         programs = {size: found.program}
         for other in self._batch_sizes.sizes:
-            known = self._unplanned.peek(signature, _with_rows(shapes, other))
+            known = self._unplanned.peek(signature, planned.with_rows(shapes, other))
             if isinstance(known, Compiled) and known.rows is Rows.INDEPENDENT:
                 programs[other] = known.program
-        return Lane(
-            title=title(self.name, self.version, signature),
-            rows=Rows.INDEPENDENT,
-            programs=programs,
-        )
+        return planned.lane(programs)
 
 
 def check(where: str, spec: SignatureSpec, inputs: HostTensors) -> None:
@@ -184,7 +182,3 @@ def _no_rows(spec: SignatureSpec, lane: Lane) -> HostTensors:
         alias: np.empty((0, *inner[alias][1:]), DTYPES[tensor.dtype].numpy)
         for alias, tensor in spec.outputs.items()
     }
-
-
-def _with_rows(shapes: Shapes, rows: int) -> Shapes:
-    return {alias: (rows, *shape[1:]) for alias, shape in shapes.items()}

@@ -46,7 +46,7 @@ async def _time(
     version: Version, spec: SignatureSpec, lane: Lane, bucket: int, runs: int
 ) -> list[float]:
     program = _Timed(lane.programs[bucket], version.scheduler.clock)
-    one = Lane(title=lane.title, rows=lane.rows, programs={bucket: program})
+    one = Lane(title=lane.title, rows=lane.rows, programs={bucket: program}, shared=lane.shared)
     inputs = _inputs(spec, program.input_shapes)
     rows = 1 if lane.rows is Rows.DEPENDENT else bucket
     for _ in range(runs):
