@@ -55,17 +55,29 @@ class Prepared:
 
 def prepare_weights(job: Job, converted: Iterable[ConvertedSignature]) -> Prepared:
     """Runs the weights-only part of every program, once for all buckets that share it."""
-    original = dict(job.tensorflow.weights(job.model))
     prepared: dict[str, Array] = {}
     used: dict[str, int] = {}
     for signature in converted:
-        source = {**original, **signature.constants}
         for program in signature.programs:
-            used |= {name: source[name].nbytes for name in program.split.needed}
-            if any(n not in prepared for n in program.split.apply.weight_names):
-                prepared |= prepare.run_prepare(program.split, source)
+            if all(n in prepared for n in program.split.apply.weight_names):
+                continue
+            source = source_weights(job.tensorflow, job.model, program.split, signature.constants)
+            used |= {name: array.nbytes for name, array in source.items()}
+            prepared |= prepare.run_prepare(program.split, source)
     arrays, stored = prepare.dedupe(prepared)
     return Prepared(arrays=arrays, stored=stored, source_bytes=sum(used.values()))
+
+
+def source_weights(
+    tensorflow: TensorFlow,
+    model: ModelRecord,
+    split: prepare.Split,
+    constants: Mapping[str, Array],
+) -> dict[str, Array]:
+    """The weights a program is prepared from: the SavedModel's, and its large constants."""
+    found = {name: constants[name] for name in split.needed if name in constants}
+    rest = [name for name in split.needed if name not in found]
+    return {**found, **tensorflow.weights(model, rest)}
 
 
 def compile_signature(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jaxrt import compiler
 from jaxrt.compiler import LoadedProgram
-from jaxrt.converters import conversion
+from jaxrt.converters import conversion, emit
 from jaxrt.converters.planning import Plan, Planned
 from jaxrt.converters.records import ModelRecord
 from jaxrt.converters.seams import TensorFlow
@@ -58,7 +58,7 @@ class Compiler:
         (program,) = found.programs
         apply = program.split.apply
         if missing := [n for n in apply.weight_names if n not in self._weights]:
-            source = {**tensorflow.weights(model), **found.constants}
+            source = emit.source_weights(tensorflow, model, program.split, found.constants)
             prepared = prepare.run_prepare(program.split, source)
             self._weights.place({name: prepared[name] for name in missing})
         loaded = LoadedProgram(

@@ -1,6 +1,6 @@
 """What a build asks of TensorFlow, and where it shows its steps: the seams of a conversion."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +23,9 @@ class TensorFlow(Lowerer, Protocol):
 
     def open_model(self, path: Path, tags: Sequence[str]) -> ModelRecord: ...
 
-    def weights(self, model: ModelRecord) -> Mapping[str, Array]: ...
+    def weights(
+        self, model: ModelRecord, names: Iterable[str] | None = None
+    ) -> Mapping[str, Array]: ...
 
     def run(
         self, model: ModelRecord, signature: str, inputs: Mapping[str, Array]

@@ -72,6 +72,16 @@ def attached(platform: str) -> Target:
     )
 
 
+def select(device: str) -> Target:
+    """The target behind `--device`; platforms nobody asked for are not even initialised.
+
+    To be called before anything else uses jax. Raises UsageError, DeviceError.
+    """
+    platform = platform_of(device)
+    jax.config.update("jax_platforms", platform if platform == "cpu" else f"{platform},cpu")
+    return attached(platform)
+
+
 def cpu_features(cpuinfo: Path) -> str:
     """The instruction sets XLA:CPU may use here: it compiles for the host it runs on.
 

@@ -1,0 +1,5 @@
+"""`python -m jaxrt` is `jaxrt`."""
+
+from jaxrt.cli.main import main
+
+main()

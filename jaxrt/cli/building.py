@@ -1,0 +1,126 @@
+"""Building artifacts for the commands: what the path is, what the options mean, who runs it."""
+
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from jaxrt import digest
+from jaxrt.artifact import ArtifactWriter, open_artifact
+from jaxrt.buckets import Buckets
+from jaxrt.cli.console import Steps
+from jaxrt.converters import build as builder
+from jaxrt.converters import planning, warmup
+from jaxrt.converters.worker import Bridge
+from jaxrt.errors import UsageError
+from jaxrt.manifest import Manifest
+from jaxrt.serving.engine import source
+from jaxrt.target import Target
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class SavedModelPath:
+    """A SavedModel on disk."""
+
+    name: str
+    path: Path
+    given: Path
+    """As the user wrote it."""
+
+
+class Bridges:
+    """TensorFlow's process, started when it is first needed, one for all models."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bridge: Bridge | None = None
+
+    def start(self) -> Bridge:
+        with self._lock:
+            if self._bridge is None:
+                self._bridge = Bridge()
+            return self._bridge
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        with self._lock, contextlib.ExitStack() as stack:
+            if self._bridge is not None:
+                stack.callback(self._bridge.close)
+                self._bridge = None
+
+
+def saved_model(given: Path) -> SavedModelPath:
+    """The SavedModel a path stands for: itself, or the highest version below it.
+
+    Raises ModelError when there is none, UsageError when it is an artifact already.
+    """
+    location = source.locate(given)
+    path = location.versions[0].path
+    if source.kind_of(path) is source.Kind.ARTIFACT:
+        raise UsageError(f"{path}: is an artifact already; serve it with `jaxrt serve {given}`")
+    return SavedModelPath(name=location.name, path=path, given=given)
+
+
+def choose(
+    path: Path,
+    *,
+    batch_sizes: Buckets,
+    shapes: Sequence[str],
+    tags: tuple[str, ...],
+    signatures: tuple[str, ...] = (),
+    check: bool,
+) -> builder.Options:
+    """The options of a build; shapes of a warm-up file in the SavedModel become planned ones."""
+    observed: dict[str, list[Any]] = {}
+    for signature, found in warmup.planned_shapes(path):
+        observed.setdefault(signature, []).append(found)
+    return builder.Options(
+        buckets=batch_sizes,
+        rules=tuple(planning.parse_rule(text) for text in shapes),
+        tags=tags,
+        signatures=signatures,
+        check=check,
+        observed=observed,
+    )
+
+
+def build(
+    model: SavedModelPath,
+    destination: Path,
+    chosen: builder.Options,
+    *,
+    target: Target,
+    bridges: Bridges,
+    steps: Steps,
+    allow_empty: bool = False,
+) -> tuple[Manifest, dict[str, Any]]:
+    """Compiles `model` into `destination`; gives the manifest and the report."""
+    with ArtifactWriter(destination) as writer:
+        manifest = builder.build(
+            model.path,
+            writer,
+            naming=builder.Naming(
+                model=model.name,
+                path=str(model.given),
+                content_sha256=digest.content_hash(model.path),
+            ),
+            options=chosen,
+            target=target,
+            tensorflow=bridges.start(),
+            steps=steps,
+            allow_empty=allow_empty,
+        )
+    with open_artifact(destination, verify=False) as artifact:
+        return manifest, artifact.report()
+
+
+def size_of(directory: Path) -> int:
+    """Bytes of all files below."""
+    return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())

@@ -1,0 +1,81 @@
+"""`jaxrt compile`: SavedModel → artifact."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from jaxrt.cli import console, options
+from jaxrt.cli.tables import report_tables
+from jaxrt.errors import UsageError
+
+
+@click.command(
+    epilog="Example: jaxrt compile model/ --batch-sizes 1,8,64 -o model.jaxrt",
+)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The artifact to write; MODEL.jaxrt when left out. One that is there is replaced.",
+)
+@options.compile_options
+@click.option(
+    "--signature",
+    "signatures",
+    multiple=True,
+    metavar="NAME",
+    help="Compile this signature alone. May be given several times.",
+)
+@options.device_option
+@click.option(
+    "--check/--no-check",
+    default=True,
+    show_default=True,
+    help="Run each signature once in TensorFlow too and report the error of every output.",
+)
+@options.verbose_option
+def command(
+    model: Path,
+    output: Path | None,
+    batch_sizes: str,
+    shapes: tuple[str, ...],
+    tags: str,
+    signatures: tuple[str, ...],
+    device: str,
+    check: bool,
+    verbose: bool,
+) -> None:
+    """Compile the SavedModel in MODEL into an artifact.
+
+    MODEL is a SavedModel directory, or a TensorFlow Serving base path with numeric version
+    directories, of which the highest is compiled. TensorFlow must be installed
+    (pip install "jaxrt[convert]"); serving the artifact needs none.
+    """
+    console.set_up_logging(verbose)
+    from jaxrt import target  # imports jax: after the arguments were found to be right
+    from jaxrt.cli import building
+
+    location = building.saved_model(model)
+    destination = output or Path(f"{location.name}.jaxrt")
+    if destination.suffix in (".pb", ".pbtxt"):
+        raise UsageError(f"--output {destination}: want a directory, such as model.jaxrt")
+    chosen = building.choose(
+        location.path,
+        batch_sizes=options.buckets(batch_sizes),
+        shapes=shapes,
+        tags=options.tag_list(tags),
+        signatures=signatures,
+        check=check,
+    )
+    attached = target.select(device)
+    with console.progress(f"compile {location.name}") as steps, building.Bridges() as bridges:
+        manifest, report = building.build(
+            location, destination, chosen, target=attached, bridges=bridges, steps=steps
+        )
+    shown = Console(highlight=False)
+    for table in report_tables(manifest, report):
+        shown.print(table)
+    shown.print(f"wrote {destination}: {console.size(building.size_of(destination))}")

@@ -1,0 +1,57 @@
+"""`jaxrt inspect`: what an artifact holds."""
+
+import json
+from pathlib import Path
+
+import click
+
+from jaxrt.artifact import Artifact, open_artifact
+from jaxrt.cli import console
+from jaxrt.cli.tables import report_tables, tensor
+from jaxrt.specs import SignatureSpec
+
+
+@click.command(epilog="Example: jaxrt inspect model.jaxrt")
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print manifest and report as JSON.")
+def command(artifact: Path, as_json: bool) -> None:
+    """Show what ARTIFACT holds.
+
+    Signatures, compiled shapes, memory, FLOPs, what runs where, how far the answers are from
+    TensorFlow's, and what was left out and why. Every file is compared with its hash first.
+    """
+    with open_artifact(artifact) as opened:
+        if as_json:
+            found = {"manifest": opened.manifest.to_json(), "report": opened.report()}
+            click.echo(json.dumps(found, indent=1))
+            return
+        shown = console.stdout()
+        shown.print(_origin(opened))
+        rows = [
+            [name, *cells]
+            for name, signature in opened.manifest.signatures.items()
+            for cells in _tensors(signature.spec)
+        ]
+        shown.print(console.table("Signatures", ["signature", "", "name", "tensor"], rows))
+        for made in report_tables(opened.manifest, opened.report()):
+            shown.print(made)
+
+
+def _origin(artifact: Artifact) -> str:
+    manifest = artifact.manifest
+    tools = ", ".join(f"{name} {version}" for name, version in manifest.tools.items())
+    weights = sum(array.nbytes for array in artifact.weights.values())
+    total = sum(entry.bytes for entry in manifest.files.values())
+    return (
+        f"{artifact.path}: model {manifest.model}, from {manifest.source.path} "
+        f"(tags {', '.join(manifest.source.tags)}, SHA-256 {manifest.source.sha256[:16]}…)\n"
+        f"made by jaxrt {manifest.jaxrt} with {tools}, for {manifest.target.platform} "
+        f"({manifest.target.device_kind})\n"
+        f"{console.size(total)}, of which weights {console.size(weights)} in "
+        f"{len(artifact.weights)} tensors, shared by all programs"
+    )
+
+
+def _tensors(spec: SignatureSpec) -> list[list[str]]:
+    found = [["in", alias, tensor(t)] for alias, t in spec.inputs.items()]
+    return found + [["out", alias, tensor(t)] for alias, t in spec.outputs.items()]

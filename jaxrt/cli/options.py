@@ -1,0 +1,79 @@
+"""Options that several commands share, and how their texts become values."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from jaxrt.buckets import Buckets
+from jaxrt.errors import UsageError
+
+Command = Callable[..., Any]
+
+BATCH_SIZES = "1,8,32"
+"""Buckets when nobody chooses: one request alone, a small and a full batch."""
+
+
+def compile_options(command: Command) -> Command:
+    """What decides which programs are compiled from a SavedModel."""
+    for option in reversed(
+        [
+            click.option(
+                "--batch-sizes",
+                default=BATCH_SIZES,
+                show_default=True,
+                metavar="N,N,...",
+                help="Batch sizes to compile (allowed_batch_sizes). A request is padded to the "
+                "next one; one above the largest is split.",
+            ),
+            click.option(
+                "--shape",
+                "shapes",
+                multiple=True,
+                metavar="NAME[,NAME]=SIZE,...",
+                help="Sizes of unknown dimensions beyond the batch: --shape ids,mask=64,128 "
+                "compiles both inputs at 64 and at 128; --shape image=48x64 fills two "
+                "dimensions. May be given several times.",
+            ),
+            click.option(
+                "--saved_model_tags",
+                "--tags",
+                "tags",
+                default="serve",
+                show_default=True,
+                metavar="TAG,...",
+                help="Which MetaGraph of the SavedModel.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def device_option(command: Command) -> Command:
+    return click.option(
+        "--device",
+        default="cpu",
+        show_default=True,
+        metavar="cpu|gpu|tpu",
+        help="Where programs are compiled for and run: a device attached to this machine.",
+    )(command)
+
+
+def verbose_option(command: Command) -> Command:
+    return click.option("-v", "--verbose", is_flag=True, help="Log more.")(command)
+
+
+def buckets(text: str) -> Buckets:
+    """`1,8,64` → Buckets; raises UsageError."""
+    try:
+        return Buckets(sizes=tuple(int(n) for n in text.split(",")))
+    except ValueError:
+        raise UsageError(
+            f"--batch-sizes {text!r}: want increasing whole numbers from 1 up, such as "
+            f"{BATCH_SIZES}"
+        ) from None
+
+
+def tag_list(text: str) -> tuple[str, ...]:
+    return tuple(sorted(tag for tag in text.split(",") if tag))

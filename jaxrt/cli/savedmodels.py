@@ -1,0 +1,76 @@
+"""SavedModels served directly: compiled into the cache first, unplanned shapes when asked for."""
+
+import dataclasses
+import logging
+from pathlib import Path
+
+from jaxlib import version as jaxlib_version
+
+from jaxrt import __version__, digest
+from jaxrt.buckets import Buckets
+from jaxrt.cli import building
+from jaxrt.cli.building import Bridges, SavedModelPath
+from jaxrt.compiler import Weights
+from jaxrt.converters import ondemand
+from jaxrt.converters.build import Options
+from jaxrt.store import Store, entry_key
+from jaxrt.target import Target
+
+log = logging.getLogger("jaxrt.serving")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Cache:
+    """Compiles SavedModels into a store, all with the same choices."""
+
+    store: Store
+    target: Target
+    bridges: Bridges
+    batch_sizes: Buckets
+    shapes: tuple[str, ...]
+    tags: tuple[str, ...]
+
+    def artifact(self, name: str, path: Path) -> Path:
+        """The artifact of the SavedModel at `path`, compiled now unless the store has it."""
+        options = self._options(path)
+        key = entry_key(
+            content=digest.content_hash(path),
+            options=options.to_json(),
+            fingerprint={"key": self.target.fingerprint},
+            versions={"jaxrt": __version__, "jaxlib": jaxlib_version.__version__},
+        )
+
+        def build(destination: Path) -> None:
+            log.info("%s: compiling %s", name, path)
+            building.build(
+                SavedModelPath(name=name, path=path, given=path),
+                destination,
+                options,
+                target=self.target,
+                bridges=self.bridges,
+                steps=_Quiet(),
+                allow_empty=True,
+            )
+
+        return self.store.get_or_build(key, build)
+
+    def on_demand(self, path: Path, weights: Weights) -> ondemand.Compiler:
+        """Compiles shapes nobody planned; `weights` are those of the loaded artifact."""
+        return ondemand.Compiler(
+            path, self.tags, tensorflow=self.bridges.start, weights=weights, target=self.target
+        )
+
+    def _options(self, path: Path) -> Options:
+        return building.choose(
+            path, batch_sizes=self.batch_sizes, shapes=self.shapes, tags=self.tags, check=True
+        )
+
+
+class _Quiet:
+    """Steps of one model among several: the bar counts models."""
+
+    def total(self, steps: int) -> None:
+        pass
+
+    def step(self, text: str) -> None:
+        log.debug("%s", text)

@@ -1,0 +1,142 @@
+"""Start, run and stop of the server: the one place where all its parts meet."""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from jaxrt import target
+from jaxrt.cli import console, loading, options
+from jaxrt.cli.loading import Ready, SavedModels, Wanted
+from jaxrt.cli.startlog import started_table
+from jaxrt.serving import server
+from jaxrt.serving.app import build_app
+from jaxrt.serving.engine.manager import Manager
+from jaxrt.serving.engine.scheduler import Scheduler
+from jaxrt.serving.engine.warmup import warm
+from jaxrt.target import Target
+
+log = logging.getLogger("jaxrt.serving")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """The flags of `jaxrt serve`, by their names."""
+
+    path: Path | None
+    rest_api_port: int
+    rest_api_host: str
+    model_name: str | None
+    model_base_path: Path | None
+    model_config_file: Path | None
+    rest_api_timeout_in_ms: int
+    rest_api_enable_cors_support: bool
+    allow_version_labels_for_unavailable_models: bool
+    device: str
+    batch_sizes: str
+    shapes: tuple[str, ...]
+    tags: str
+    cache_dir: Path | None
+    max_enqueued_batches: int
+    grace: int
+    verbose: bool
+
+
+def serve(settings: Settings, *, started: float) -> None:
+    """Loads the models, warms them up, opens the port; returns after a drained stop.
+
+    `started` is the process's start by time.perf_counter. Raises JaxrtError leaves before the
+    port opens.
+    """
+    sock = server.bind(settings.rest_api_host, settings.rest_api_port)
+    models = loading.wanted(
+        settings.path,
+        model_name=settings.model_name,
+        model_base_path=settings.model_base_path,
+        model_config_file=settings.model_config_file,
+    )
+    attached = target.select(settings.device)
+    scheduler = Scheduler(
+        name=attached.platform, max_enqueued_batches=settings.max_enqueued_batches
+    )
+    with contextlib.ExitStack() as stack:
+        plan = loading.Loading(
+            target=attached,
+            scheduler=scheduler,
+            saved_models=_Lazily(stack, settings, attached).get,
+        )
+        with console.progress("load models") as steps:
+            loaded = loading.load(models, plan, steps=steps)
+        manager = Manager(schedulers=[scheduler], models=[m.name for m in models])
+
+        async def start() -> None:
+            await _open(manager, loaded, settings.allow_version_labels_for_unavailable_models)
+            url = f"http://localhost:{sock.getsockname()[1]}/v1/models/{models[0].name}:predict"
+            log.info("ready in %.2f s: POST %s", time.perf_counter() - started, url)
+
+        async def drain() -> None:
+            if not await manager.drain(settings.grace):
+                log.warning("requests were unfinished after %d s and failed", settings.grace)
+
+        app = build_app(
+            manager,
+            timeout_ms=settings.rest_api_timeout_in_ms,
+            cors=settings.rest_api_enable_cors_support,
+        )
+        server.run(app, sock, start=start, drain=drain, grace_seconds=settings.grace)
+
+
+class _Lazily:
+    """The converter side is imported when a SavedModel is there to be served, not before."""
+
+    def __init__(self, stack: contextlib.ExitStack, settings: Settings, attached: Target) -> None:
+        self._stack = stack
+        self._settings = settings
+        self._target = attached
+        self._found: SavedModels | None = None
+
+    def get(self) -> SavedModels:
+        if self._found is None:
+            from jaxrt.cli.building import Bridges
+            from jaxrt.cli.savedmodels import Cache
+            from jaxrt.store import Store
+
+            self._found = Cache(
+                store=Store(self._settings.cache_dir or _default_cache()),
+                target=self._target,
+                bridges=self._stack.enter_context(Bridges()),
+                batch_sizes=options.buckets(self._settings.batch_sizes),
+                shapes=self._settings.shapes,
+                tags=options.tag_list(self._settings.tags),
+            )
+        return self._found
+
+
+async def _open(
+    manager: Manager,
+    loaded: Sequence[tuple[Wanted, list[Ready]]],
+    allow_unavailable: bool,
+) -> None:
+    """Runs every planned program once; then the versions are AVAILABLE and get their labels."""
+    for model, versions in loaded:
+        for ready in versions:
+            warmed = await warm(ready.version)
+            console.stderr().print(started_table(model.name, ready.version.version, ready, warmed))
+            for line in _refusals(ready):
+                log.warning("%s", line)
+            manager.add(ready.version)
+        manager.set_labels(model.name, model.labels, allow_unavailable=allow_unavailable)
+
+
+def _refusals(ready: Ready) -> Iterator[str]:
+    for key, signature in ready.model.signatures.items():
+        if signature.refused:
+            yield f"signature {key!r} is not served: {signature.refused}"
+
+
+def _default_cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "jaxrt"

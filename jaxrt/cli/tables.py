@@ -1,0 +1,89 @@
+"""Manifest and report as tables."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from jaxrt.cli.console import flops, size, table
+from jaxrt.manifest import Manifest, ProgramEntry
+from jaxrt.specs import TensorSpec
+
+
+def report_tables(manifest: Manifest, report: Mapping[str, Any]) -> list[Table]:
+    """What was compiled, how far it is from TensorFlow, and what was left out and why."""
+    tables = [_programs(manifest)]
+    if rows := _errors(report):
+        columns = ["signature", "output", "largest", "max error", "RMS error", "allowed", ""]
+        tables.append(table("Against TensorFlow, random inputs", columns, rows))
+    if rows := _left_out(report):
+        tables.append(table("Not compiled", ["signature", "why"], rows))
+    return tables
+
+
+def _programs(manifest: Manifest) -> Table:
+    rows = [
+        [
+            name,
+            shapes(entry),
+            "device",
+            entry.rows + (", random" if entry.random else ""),
+            "-" if entry.stats.flops is None else flops(entry.stats.flops),
+            size(memory(entry)),
+            f"{entry.stats.compile_seconds or 0:.2f} s",
+        ]
+        for name, signature in manifest.signatures.items()
+        for entry in signature.programs
+    ]
+    return table(
+        f"{manifest.model}: {len(rows)} programs for {manifest.target.platform} "
+        f"({manifest.target.device_kind})",
+        ["signature", "input shapes", "where", "rows", "per call", "memory", "compiled in"],
+        rows,
+    )
+
+
+def tensor(spec: TensorSpec) -> str:
+    """`float32[?,32]`."""
+    if spec.shape is None:
+        return f"{spec.dtype}, rank unknown"
+    return f"{spec.dtype}[{','.join('?' if d is None else str(d) for d in spec.shape)}]"
+
+
+def shapes(entry: ProgramEntry) -> str:
+    """`ids[8,128] mask[8,128]`."""
+    found = ((name, entry.input_shapes[name]) for name in entry.input_names)
+    return " ".join(f"{name}[{','.join(map(str, shape))}]" for name, shape in found)
+
+
+def memory(entry: ProgramEntry) -> float:
+    """Bytes a call needs beside the weights: outputs and temporaries."""
+    return (entry.stats.temp_bytes or 0) + (entry.stats.output_bytes or 0)
+
+
+def _errors(report: Mapping[str, Any]) -> list[list[str]]:
+    rows = []
+    for name, signature in report["signatures"].items():
+        found = signature["against_tensorflow"] or {}
+        if "skipped" in found:
+            rows.append([name, "", "", "", "", "", f"not compared: {found['skipped']}"])
+        rows += [
+            [name, *error_cells(error), "ok" if error["ok"] else error["problem"] or "TOO FAR"]
+            for error in found.get("outputs", ())
+        ]
+    return rows
+
+
+def error_cells(error: Mapping[str, Any]) -> list[str]:
+    """Output, largest magnitude, largest and RMS error, allowed error; JSON spells inf."""
+    numbers = (error[key] for key in ("largest", "max_error", "rms_error", "tolerance"))
+    return [error["output"], *(f"{float(n):.3g}" for n in numbers)]
+
+
+def _left_out(report: Mapping[str, Any]) -> list[list[str]]:
+    rows = []
+    for name, signature in report["signatures"].items():
+        why = signature["refused"] or signature["unplanned"]
+        rows += [[name, reason] for reason in ([why] if why else [])]
+        rows += [[name, note] for note in signature["notes"]]
+    return rows

@@ -1,0 +1,97 @@
+"""Runs an artifact and TensorFlow side by side."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxrt import loader, target
+from jaxrt.artifact import open_artifact
+from jaxrt.cli import building, console
+from jaxrt.cli.tables import shapes
+from jaxrt.converters import check
+from jaxrt.converters.seams import TensorFlow
+from jaxrt.errors import ConversionError, ModelError, VerificationError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """One output of one program; or one program that could not be compared."""
+
+    signature: str
+    shapes: str
+    error: check.OutputError | None
+    said: str
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None or self.error.ok
+
+
+def verify(
+    artifact: Path,
+    against: Path,
+    *,
+    relative: float,
+    seed: int,
+    device: str,
+    steps: console.Steps,
+) -> list[Result]:
+    """Every program of the artifact on random inputs, and TensorFlow on the same.
+
+    Raises VerificationError when there is nothing to compare; ArtifactError, ModelError.
+    """
+    model = building.saved_model(against)
+    with open_artifact(artifact) as opened, building.Bridges() as bridges:
+        loaded = loader.load(opened, target.select(device))
+        if not loaded.entries:
+            raise VerificationError(f"{artifact}: it holds no program, so nothing was compared")
+        steps.total(len(loaded.entries) + 1)
+        steps.step("start TensorFlow")
+        tensorflow: TensorFlow = bridges.start()
+        record = tensorflow.open_model(model.path, opened.manifest.source.tags)
+        rng = np.random.default_rng(seed)
+        results = []
+        for key, signature in loaded.signatures.items():
+            for entry in signature.programs:
+                steps.step(f"{key} {shapes(entry.entry)}")
+                if key not in record.signatures:
+                    raise ModelError(
+                        f"{against}: no signature {key!r}, which {artifact} has; was it made "
+                        "from this model?"
+                    )
+                inputs = check.sample(signature.spec, entry.entry.input_shapes, rng)
+                run = functools.partial(tensorflow.run, record, key)
+                results += _compare(key, entry, inputs, run, relative)
+        return results
+
+
+def _compare(
+    key: str,
+    entry: loader.LoadedEntry,
+    inputs: Mapping[str, np.ndarray[Any, Any]],
+    tensorflow: Callable[[Mapping[str, np.ndarray[Any, Any]]], Mapping[str, Any]],
+    relative: float,
+) -> list[Result]:
+    """The outputs of one program, or one line that says why they cannot be compared."""
+    at = shapes(entry.entry)
+    if entry.entry.random:
+        said = "not compared: it draws random numbers"
+        return [Result(signature=key, shapes=at, error=None, said=said)]
+    try:
+        want = tensorflow(inputs)
+    except ConversionError as error:
+        said = f"not compared: TensorFlow does not run it: {error}"
+        return [Result(signature=key, shapes=at, error=None, said=said)]
+    return [
+        Result(
+            signature=key,
+            shapes=at,
+            error=error,
+            said="ok" if error.ok else error.problem or "past the tolerance",
+        )
+        for error in check.compare(entry.program.run(inputs), want, relative)
+    ]

@@ -1,0 +1,59 @@
+"""`jaxrt verify`: an artifact's answers against TensorFlow's."""
+
+from pathlib import Path
+
+import click
+
+from jaxrt.cli import console, options
+from jaxrt.cli.tables import error_cells
+from jaxrt.errors import VerificationError
+
+
+@click.command(epilog="Example: jaxrt verify model.jaxrt --against model/")
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option(
+    "--against",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="MODEL",
+    help="The SavedModel, or its base path, to run in TensorFlow.",
+)
+@click.option(
+    "--tolerance",
+    default=5e-4,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Allowed error, as a part of an output's largest value. Integers must be equal; float64 "
+    "is held to 1e-6, half precision to a few of its own steps.",
+)
+@click.option("--seed", default=0, show_default=True, help="Of the random inputs.")
+@options.device_option
+@options.verbose_option
+def command(
+    artifact: Path, against: Path, tolerance: float, seed: int, device: str, verbose: bool
+) -> None:
+    """Run every program of ARTIFACT and the SavedModel on the same random inputs.
+
+    Prints the error of every output; exits with 1 when one is past the tolerance.
+    """
+    console.set_up_logging(verbose)
+    from jaxrt.cli import verification  # imports jax: after the arguments were found to be right
+
+    with console.progress(f"verify {artifact}") as steps:
+        found = verification.verify(
+            artifact, against, relative=tolerance, seed=seed, device=device, steps=steps
+        )
+    rows = [
+        [r.signature, r.shapes, *(error_cells(r.error.to_json()) if r.error else [""] * 5), r.said]
+        for r in found
+    ]
+    columns = ["signature", "input shapes", "output", "largest", "max error", "RMS error"]
+    title = f"{artifact} against {against}"
+    console.stdout().print(console.table(title, [*columns, "allowed", ""], rows))
+    if wrong := [r for r in found if not r.ok]:
+        raise VerificationError(
+            f"{artifact}: {len(wrong)} of {len(found)} outputs differ from TensorFlow's by more "
+            f"than allowed, first {wrong[0].signature!r} at {wrong[0].shapes}: {wrong[0].said}"
+        )
+    compared = sum(r.error is not None for r in found)
+    click.echo(f"{compared} outputs of {len(rows)} compared: all within the tolerance")
