@@ -223,7 +223,9 @@ def _drop_unused(
     keep = [id(v) in needed for v in jaxpr.invars[: len(weights)]]
     invars = [v for v, k in zip(jaxpr.invars, keep, strict=False) if k]
     trimmed = jaxpr.replace(
-        invars=[*invars, *jaxpr.invars[len(weights) :]], eqns=kept[::-1], debug_info=None
+        invars=[*invars, *jaxpr.invars[len(weights) :]],
+        eqns=kept[::-1],
+        debug_info=jaxpr.debug_info._replace(arg_names=None),  # the names count the arguments
     )
     return Program(
         signature=signature,
