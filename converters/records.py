@@ -1,0 +1,139 @@
+"""What crosses the border between the process that knows TensorFlow and the one that does not."""
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from typing import Any
+
+from jaxrt.specs import SignatureSpec
+
+
+class Kind(enum.Enum):
+    """Why a signature was not lowered."""
+
+    HOST = "host"
+    """Strings, lookup tables, parsing, queues: no device can run them."""
+    STATE = "state"
+    """An answer depends on requests answered before it."""
+    CONTROL_FLOW = "control flow"
+    """TF1's Switch, Merge, Enter, Exit, whose predicate is not a constant."""
+    SHAPE = "shape"
+    """XLA would answer, with a shape that is not TensorFlow's."""
+    ENCODING = "encoding"
+    """An input or output is not one dense tensor."""
+    BRIDGE = "bridge"
+    """TensorFlow's XLA bridge declined."""
+    CRASH = "crash"
+    """TensorFlow's process died on it."""
+    TIMEOUT = "timeout"
+    """TensorFlow was still at it when the time was over."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Refused:
+    """A signature that was not lowered: one sentence, and the TF ops to blame where known."""
+
+    signature: str
+    kind: Kind
+    reason: str
+    ops: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self) | {"kind": self.kind.value}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Refused":
+        return cls(
+            signature=data["signature"],
+            kind=Kind(data["kind"]),
+            reason=data["reason"],
+            ops=tuple(data["ops"]),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Parameter:
+    """One parameter of a lowered signature's `main`."""
+
+    name: str
+    """An input's alias, or a weight's name: unique in the model, the same in every lowering."""
+    dtype: str
+    """A key of jaxrt.specs.DTYPES."""
+    shape: tuple[int, ...]
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Parameter":
+        return cls(name=data["name"], dtype=data["dtype"], shape=tuple(data["shape"]))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Output:
+    """One result of a lowered signature's `main`."""
+
+    name: str
+    dtype: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Lowered:
+    """A signature at concrete shapes, as a StableHLO portable artifact.
+
+    Invariant: `main` takes (*inputs, *weights), whether used or not, and returns the outputs.
+    """
+
+    signature: str
+    stablehlo: bytes
+    """For jaxlib.mlir.dialects.stablehlo.deserialize_portable_artifact."""
+    inputs: tuple[Parameter, ...]
+    weights: tuple[Parameter, ...]
+    outputs: tuple[Output, ...]
+    ops: tuple[str, ...]
+    """TensorFlow ops that the outputs depend on, sorted. XLA drops `Assert`."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], stablehlo: bytes) -> "Lowered":
+        return cls(
+            signature=data["signature"],
+            stablehlo=stablehlo,
+            inputs=tuple(Parameter.from_json(p) for p in data["inputs"]),
+            weights=tuple(Parameter.from_json(p) for p in data["weights"]),
+            outputs=tuple(Output(**o) for o in data["outputs"]),
+            ops=tuple(data["ops"]),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ModelRecord:
+    """A SavedModel as its metadata describes it; no weight has been read."""
+
+    path: str
+    tags: tuple[str, ...]
+    signatures: Mapping[str, SignatureSpec]
+    """All of them, `__saved_model_init_op` and refused ones included."""
+    refused: Mapping[str, Refused]
+    """Signatures that cannot be lowered whatever the shapes are."""
+    ops: Mapping[str, tuple[str, ...]]
+    """Signature → TensorFlow ops its outputs depend on, sorted."""
+    tensorflow_version: str
+    """Of the writer; empty when the SavedModel does not say."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "path": self.path,
+            "tags": list(self.tags),
+            "signatures": {k: s.to_json() for k, s in self.signatures.items()},
+            "refused": {k: r.to_json() for k, r in self.refused.items()},
+            "ops": {k: list(ops) for k, ops in self.ops.items()},
+            "tensorflow_version": self.tensorflow_version,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "ModelRecord":
+        return cls(
+            path=data["path"],
+            tags=tuple(data["tags"]),
+            signatures={k: SignatureSpec.from_json(s) for k, s in data["signatures"].items()},
+            refused={k: Refused.from_json(r) for k, r in data["refused"].items()},
+            ops={k: tuple(ops) for k, ops in data["ops"].items()},
+            tensorflow_version=data["tensorflow_version"],
+        )

@@ -1,0 +1,326 @@
+"""Drives the process that knows TensorFlow; nothing here imports it."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import selectors
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import jaxrt
+from jaxrt.converters import arrays
+from jaxrt.converters.arrays import Array
+from jaxrt.converters.records import Kind, Lowered, ModelRecord, Refused
+from jaxrt.errors import ConversionError, ModelError
+
+_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+_PREFIX = re.compile(r"^[FEWI]\d{4} [\d:. ]+\d+ ([\w.]+:\d+\] )")
+"""absl's log prefix, up to the file's name."""
+
+
+class Crash(Exception):
+    """TensorFlow's process died; the text is the last line it wrote."""
+
+
+class Timeout(Exception):
+    """No answer in time; the process was killed."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Child:
+    process: subprocess.Popen[bytes]
+    requests: int
+    answers: int
+    log: Path
+    buffer: bytes = b""
+
+
+class Bridge:
+    """One TensorFlow process for many models: started when first needed, again after a crash.
+
+    A context manager: leaving it ends the process and deletes its files (arrays already mapped
+    stay valid). Its methods may be called from any thread; they take turns. All raise ModelError
+    when TensorFlow is not installed or the SavedModel cannot be read.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout: float = 1800.0,
+        environment: Mapping[str, str] | None = None,
+        python: str = sys.executable,
+    ) -> None:
+        """`timeout` is for one request, in seconds; `environment` is os.environ by default."""
+        self._timeout = timeout
+        self._environment = environment
+        self._python = python
+        self._lock = threading.RLock()
+        self._child: _Child | None = None
+        self._directory: Path | None = None
+        self._starts = 0
+        self._lowered: dict[tuple[str, ...], dict[str, str]] = {}
+        self._weights: dict[tuple[str, ...], dict[str, Array]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the process and deletes its files. The bridge may be used again."""
+        with self._lock:
+            self._stop()
+            if self._directory is not None:
+                shutil.rmtree(self._directory, ignore_errors=True)
+            self._directory = None
+            self._weights.clear()
+
+    @property
+    def pid(self) -> int | None:
+        """Of TensorFlow's process; None when it does not run."""
+        with self._lock:
+            return None if self._child is None else self._child.process.pid
+
+    def open_model(self, path: str | Path, tags: Sequence[str] = ("serve",)) -> ModelRecord:
+        """Reads signatures, not weights. `path` is a version's directory."""
+        where = os.fspath(Path(path).absolute())
+        request = {"do": "open", "path": where, "tags": list(tags)}
+        with self._lock:
+            return ModelRecord.from_json(self._ask(request)["model"])
+
+    def close_model(self, model: ModelRecord) -> None:
+        """Frees TensorFlow's memory of the model; it may be used again, which loads it again."""
+        with self._lock:
+            if self._child is not None:
+                self._ask({"do": "close", **_which(model)})
+
+    def lower(
+        self, model: ModelRecord, signature: str, shapes: Mapping[str, Sequence[int]]
+    ) -> Lowered | Refused:
+        """The signature at one set of input shapes, by alias, or why not.
+
+        A crash or a timeout of TensorFlow is a refusal too. Raises ConversionError for an unknown
+        signature, or when `shapes` does not name exactly its inputs.
+        """
+        plain = {alias: [int(n) for n in shape] for alias, shape in shapes.items()}
+        request = {"do": "lower", "signature": signature, "shapes": plain, **_which(model)}
+        with self._lock:
+            try:
+                answer = self._request(request)
+            except Crash as crash:
+                reason = f"TensorFlow's process died on it: {crash}"
+                return Refused(signature=signature, kind=Kind.CRASH, reason=reason)
+            except Timeout:
+                reason = f"TensorFlow had not lowered it after {self._timeout:g} s."
+                return Refused(signature=signature, kind=Kind.TIMEOUT, reason=reason)
+            if "refused" in answer:
+                return Refused.from_json(answer["refused"])
+            file = Path(answer["file"])
+            lowered = Lowered.from_json(answer["lowered"], file.read_bytes())
+            file.unlink()
+            names = self._lowered.setdefault(_key(model), {})
+            for weight in lowered.weights:
+                names.setdefault(weight.name, signature)
+            return lowered
+
+    def weights(self, model: ModelRecord, names: Iterable[str] | None = None) -> dict[str, Array]:
+        """Name → array, read-only, mapped from disk: of all lowered signatures, or those named.
+
+        Raises KeyError for a name that no lowered signature has.
+        """
+        with self._lock:
+            known = self._lowered.get(_key(model), {})
+            wanted = list(known) if names is None else list(names)
+            found = self._weights.setdefault(_key(model), {})
+            missing = [name for name in wanted if name not in found]
+            if missing:
+                request = {
+                    "do": "weights",
+                    "names": missing,
+                    "signatures": sorted({known[name] for name in missing}),
+                    **_which(model),
+                }
+                answer = self._ask(request)
+                found |= {d["name"]: arrays.load(d) for d in answer["arrays"]}
+            return {name: found[name] for name in wanted}
+
+    def run(
+        self, model: ModelRecord, signature: str, inputs: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """TensorFlow's own answers, by alias, on the CPU.
+
+        Raises ConversionError for strings, for inputs that are not the signature's, and where
+        TensorFlow itself fails.
+        """
+        with self._lock, tempfile.TemporaryDirectory(dir=self._scratch()) as folder:
+            described = []
+            for number, (alias, array) in enumerate(inputs.items()):
+                spec = model.signatures[signature].inputs.get(alias)
+                if array.dtype.kind in "OSU" or spec is None:
+                    raise ConversionError(
+                        f"{model.path}: signature {signature!r}: cannot run input {alias!r} of "
+                        f"dtype {array.dtype}: strings do not cross to TensorFlow, nor does an "
+                        "input that the signature does not have"
+                    )
+                file = Path(folder) / str(number)
+                arrays.write(file, array)
+                described.append(arrays.describe(alias, array, array.dtype.name, file))
+            request = {
+                "do": "run",
+                "signature": signature,
+                "inputs": described,
+                **_which(model),
+            }
+            answer = self._ask(request)
+            found = {d["name"]: arrays.load(d) for d in answer["arrays"]}
+            for d in answer["arrays"]:
+                Path(d["file"]).unlink()  # the mapping keeps the bytes
+            return found
+
+    def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """`_request`, where a crash is an error."""
+        try:
+            return self._request(request)
+        except Crash as crash:
+            raise ModelError(
+                f"{request['path']}: TensorFlow's process died ({crash}); see whether "
+                "tf.saved_model.load takes the model"
+            ) from None
+        except Timeout:
+            raise ModelError(
+                f"{request['path']}: TensorFlow gave no answer in {self._timeout:g} s"
+            ) from None
+
+    def _request(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        child = self._child if self._child is not None else self._start()
+        logged = child.log.stat().st_size
+        try:
+            _send(child, json.dumps(request).encode() + b"\n")
+            answer = _receive(child, time.monotonic() + self._timeout)
+        except Timeout:
+            self._stop()
+            raise
+        except (BrokenPipeError, EOFError):
+            code = self._stop()
+            raise Crash(_last_words(child.log, logged, code)) from None
+        except BaseException:  # an interrupt: the answer may come late and be taken for another
+            self._stop()
+            raise
+        if "error" in answer:
+            raise (ConversionError if answer["conversion"] else ModelError)(answer["error"])
+        return answer
+
+    def _start(self) -> _Child:
+        self._starts += 1
+        scratch = self._scratch() / str(self._starts)
+        scratch.mkdir()
+        child_reads, requests = os.pipe()
+        answers, child_writes = os.pipe()
+        log = scratch / "log"
+        arguments = [str(child_reads), str(child_writes), str(scratch)]
+        # The kernel's signal comes when the thread that started the child ends, not the process:
+        # only the main thread may ask for it.
+        if threading.current_thread() is threading.main_thread():
+            arguments += ["--die-with-parent", str(os.getpid())]
+        try:
+            with log.open("wb") as file:
+                process = subprocess.Popen(
+                    [self._python, "-P", "-m", "jaxrt.converters.bridge", *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=file,
+                    pass_fds=(child_reads, child_writes),
+                    env=self._child_environment(),
+                )
+        except BaseException:
+            os.close(requests)
+            os.close(answers)
+            raise
+        finally:
+            os.close(child_reads)
+            os.close(child_writes)
+        self._child = _Child(process, requests, answers, log)
+        return self._child
+
+    def _child_environment(self) -> dict[str, str]:
+        given = os.environ if self._environment is None else self._environment
+        # XLA_FLAGS is jax's: TensorFlow's XLA aborts on a flag that it does not know.
+        kept = {k: v for k, v in given.items() if k != "XLA_FLAGS"}
+        home = str(Path(jaxrt.__file__).parent.parent)
+        paths = [p for p in (kept.get("PYTHONPATH"), home) if p]
+        return {**kept, **_QUIET, "PYTHONPATH": os.pathsep.join(paths)}
+
+    def _stop(self) -> int | None:
+        """Kills the child if it runs. Returns its exit code: what it died of, if it did."""
+        child, self._child = self._child, None
+        if child is None:
+            return None
+        for fd in (child.requests, child.answers):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        try:
+            return child.process.wait(timeout=5)  # it ends by itself when the pipe does
+        except subprocess.TimeoutExpired:
+            child.process.kill()
+            return child.process.wait()
+
+    def _scratch(self) -> Path:
+        if self._directory is None:
+            self._directory = Path(tempfile.mkdtemp(prefix="jaxrt-bridge-"))
+        return self._directory
+
+
+def _key(model: ModelRecord) -> tuple[str, ...]:
+    return (model.path, *model.tags)
+
+
+def _which(model: ModelRecord) -> dict[str, Any]:
+    return {"path": model.path, "tags": list(model.tags)}
+
+
+def _send(child: _Child, line: bytes) -> None:
+    while line:
+        line = line[os.write(child.requests, line) :]
+
+
+def _receive(child: _Child, until: float) -> dict[str, Any]:
+    """Raises EOFError when the child is gone, Timeout when `until` (monotonic) has passed."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(child.answers, selectors.EVENT_READ)
+        while b"\n" not in child.buffer:
+            if not selector.select(max(0.0, until - time.monotonic())):
+                child.process.kill()
+                raise Timeout
+            found = os.read(child.answers, 1 << 20)
+            if not found:
+                raise EOFError
+            child.buffer += found
+    line, _, child.buffer = child.buffer.partition(b"\n")
+    answer: dict[str, Any] = json.loads(line)
+    return answer
+
+
+def _last_words(log: Path, start: int, code: int | None) -> str:
+    """The line that says why, else the last one written since `start`, else the exit code."""
+    text = log.read_bytes()[start:].decode(errors="replace")
+    lines = [_PREFIX.sub(r"\1", line.strip()) for line in text.splitlines() if line.strip()]
+    lines = [line for line in lines if "absl::InitializeLog" not in line]
+    failed = [line for line in lines if "Check failed" in line]
+    ended = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+    return [ended, *lines, *failed[:1]][-1][:500]
