@@ -1,0 +1,60 @@
+"""The application: health pages and the REST API, wired."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from jaxrt.serving.engine.servable import Models
+from jaxrt.serving.rest.routes import RestApi
+
+TIMEOUT_MS = 30_000
+"""TF Serving's default of --rest_api_timeout_in_ms."""
+
+
+class _Everything(BaseRoute):
+    """Every HTTP request, whatever its path: a path pattern would miss encoded line breaks."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return (Match.FULL if scope["type"] == "http" else Match.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+def build_app(
+    models: Models,
+    *,
+    unready: Callable[[], Sequence[str]] = tuple,
+    clock: Callable[[], float] = time.monotonic,
+    timeout_ms: int = TIMEOUT_MS,
+    cors: bool = False,
+    lifespan: Callable[[Starlette], AbstractAsyncContextManager[Any]] | None = None,
+) -> Starlette:
+    """GET /healthz, GET /readyz and TF Serving's API under /v1/.
+
+    `unready` names what /readyz is waiting for; it is asked only while `models.ready()` is false.
+    The other arguments are RestApi's, and Starlette's `lifespan`.
+    """
+
+    async def healthz(_: Request) -> PlainTextResponse:
+        return PlainTextResponse("ok")
+
+    async def readyz(_: Request) -> PlainTextResponse:
+        if models.ready():
+            return PlainTextResponse("ok")
+        names = ", ".join(unready())
+        return PlainTextResponse(f"not ready: {names}" if names else "not ready", status_code=503)
+
+    api = RestApi(models, clock=clock, timeout_ms=timeout_ms, cors=cors)
+    routes = [Route("/healthz", healthz), Route("/readyz", readyz), _Everything(api)]
+    return Starlette(routes=routes, lifespan=lifespan)

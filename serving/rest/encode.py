@@ -1,0 +1,163 @@
+"""Output tensors → the body of a predict answer, byte for byte as TF Serving lays it out."""
+
+import base64
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxrt.errors import InvalidArgument
+from jaxrt.serving.engine.servable import HostTensors
+from jaxrt.serving.rest.json_string import quoted
+from jaxrt.serving.rest.layout import INDENT, Indented, Inline, Layout
+from jaxrt.serving.rest.number_text import joined
+from jaxrt.specs import DTYPES, TensorSpec
+
+_NUMBERS = frozenset(
+    ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64", "bool")
+)
+_BYTES_PER_NUMBER = 12
+"""About what a float32 takes in an answer."""
+
+Array = np.ndarray[Any, Any]
+
+
+def encoded_size(outputs: HostTensors) -> int:
+    """About how many bytes the answer will have."""
+    size = 0
+    for array in outputs.values():
+        if array.dtype.kind == "O":
+            size += sum(map(len, array.ravel().tolist()))
+        size += array.size * _BYTES_PER_NUMBER
+    return size
+
+
+def rows(outputs: HostTensors, specs: Mapping[str, TensorSpec]) -> bytes:
+    """`{"predictions": [...]}`: item i holds row i of every output, alone without its name.
+
+    Raises InvalidArgument if an output has no batch dimension, if outputs differ in it, or for a
+    dtype that TF Serving cannot write.
+    """
+    batch = _batch(outputs)
+    columns = {
+        name: _items(name, array, specs[name], Inline(2 if len(outputs) == 1 else 3))
+        for name, array in outputs.items()
+    }
+    if batch == 0:
+        return b'{\n    "predictions": []\n}'
+    if len(columns) == 1:
+        (items,) = columns.values()
+        return b'{\n    "predictions": [' + b", ".join(items) + b"\n    ]\n}"
+    names = [INDENT * 3 + quoted(_utf8(name)) + b": " for name in columns]
+    objects = (
+        b"\n" + INDENT * 2 + b"{\n" + b",\n".join(map(bytes.__add__, names, row)) + b"\n        }"
+        for row in zip(*columns.values(), strict=True)
+    )
+    return b'{\n    "predictions": [' + b",".join(objects) + b"\n    ]\n}"
+
+
+def columns(outputs: HostTensors, specs: Mapping[str, TensorSpec]) -> bytes:
+    """`{"outputs": ...}`: the tensor, or an object of name → tensor. Raises InvalidArgument."""
+    _some(outputs)
+    if len(outputs) == 1:
+        ((name, array),) = outputs.items()
+        return b'{\n    "outputs": ' + _tensor(name, array, specs[name], Indented(1)) + b"\n}"
+    members = (
+        INDENT * 2 + quoted(_utf8(name)) + b": " + _tensor(name, array, specs[name], Indented(2))
+        for name, array in outputs.items()
+    )
+    return b'{\n    "outputs": {\n' + b",\n".join(members) + b"\n    }\n}"
+
+
+def _some(outputs: HostTensors) -> None:
+    if not outputs:
+        raise InvalidArgument("Cannot convert empty tensor map to JSON")
+
+
+def _batch(outputs: HostTensors) -> int:
+    _some(outputs)
+    batch = -1
+    # TF Serving's order is that of a hash map; from the last name on is what it was seen to do.
+    for name, array in sorted(outputs.items(), reverse=True):
+        if array.ndim == 0:
+            raise InvalidArgument(f"Tensor name: {name} has no shape information ")
+        if batch not in (-1, array.shape[0]):
+            raise InvalidArgument(
+                f"Tensor name: {name} has inconsistent batch size: {array.shape[0]}"
+                f" expecting: {batch}"
+            )
+        batch = array.shape[0]
+    return batch
+
+
+def _items(name: str, array: Array, spec: TensorSpec, layout: Layout) -> Sequence[bytes]:
+    """[n, ...] → n texts."""
+    rank = _text_rank(array.shape[1:])
+    row = layout.end(rank) + b"\0" + layout.start(rank)
+    text = _leaves(name, array, spec, layout, array.shape[1 : rank + 1], row)
+    return (layout.start(rank) + text).split(b"\0")[:-1]
+
+
+def _tensor(name: str, array: Array, spec: TensorSpec, layout: Layout) -> bytes:
+    rank = _text_rank(array.shape)
+    text = _leaves(name, array, spec, layout, array.shape[:rank], layout.end(rank))
+    return layout.start(rank) + text
+
+
+def _text_rank(shape: tuple[int, ...]) -> int:
+    """How many dimensions are written out: an empty list, `[]`, is a leaf."""
+    return shape.index(0) if 0 in shape else len(shape)
+
+
+def _leaves(
+    name: str,
+    array: Array,
+    spec: TensorSpec,
+    layout: Layout,
+    shape: tuple[int, ...],
+    last: bytes,
+) -> bytes:
+    """The leaves of tensors of `shape`, one after the other; `last` follows each tensor."""
+    separators = [layout.gap(len(shape), closed) for closed in range(len(shape))] + [last]
+    if array.size == 0:
+        count = math.prod(array.shape[: array.shape.index(0)])
+        return _interleave([b"[]"] * count, _closed(shape, count), separators)
+    closed = _closed(shape, array.size)
+    if spec.dtype == "string":
+        strings = array.ravel().tolist()
+        depth = layout.level + len(shape)
+        texts = _base64(strings, depth) if name.endswith("_bytes") else map(quoted, strings)
+        return _interleave(texts, closed, separators)
+    if spec.dtype not in _NUMBERS:
+        raise InvalidArgument(
+            f"Failed to write JSON value for tensor type: {DTYPES[spec.dtype].text}"
+        )
+    numbers = np.asarray(array, DTYPES[spec.dtype].numpy).ravel()
+    return joined(numbers, closed, [text.decode() for text in separators]).encode()
+
+
+def _closed(shape: tuple[int, ...], count: int) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """[count]: how many of the innermost dimensions end after each leaf."""
+    closed = np.zeros(count, np.intp)
+    step = 1
+    for size in reversed(shape):
+        step *= size
+        closed[step - 1 :: step] += 1
+    return closed
+
+
+def _interleave(
+    texts: Iterable[bytes], closed: np.ndarray[Any, Any], separators: Sequence[bytes]
+) -> bytes:
+    gaps = map(separators.__getitem__, closed.tolist())
+    return b"".join(map(bytes.__add__, texts, gaps))
+
+
+def _base64(strings: Iterable[bytes], depth: int) -> Iterable[bytes]:
+    opening, closing = b"{\n" + INDENT * (depth + 1) + b'"b64": "', b'"\n' + INDENT * depth + b"}"
+    return (opening + base64.b64encode(string) + closing for string in strings)
+
+
+def _utf8(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")

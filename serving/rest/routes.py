@@ -1,0 +1,186 @@
+"""The REST API as one ASGI endpoint: /v1/... and the pages of the HTTP layer around it."""
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+from starlette.types import Receive, Scope, Send
+
+from jaxrt.errors import Cancelled, InvalidArgument, RequestError, Unimplemented
+from jaxrt.serving.engine.servable import HostTensors, Models, Servable
+from jaxrt.serving.rest import decode, encode
+from jaxrt.serving.rest.body import Disconnected, inflated, read_body
+from jaxrt.serving.rest.errors import HTTP_STATUS, error_body, html_page
+from jaxrt.serving.rest.json_reader import parse
+from jaxrt.serving.rest.metadata import metadata_body
+from jaxrt.serving.rest.status import status_body
+from jaxrt.serving.rest.urls import Target, Verb, is_api, is_legal, parse_target
+
+T = TypeVar("T")
+
+OFF_LOOP = 256 << 10
+"""Bodies of more bytes are read and written in a thread: about 1 ms of the event loop's time."""
+
+_METHODS = frozenset(("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"))
+_JSON = b"application/json"
+_HTML = b"text/html"
+_LIBEVENT_DEFAULT = b"text/html; charset=ISO-8859-1"
+_CORS = [
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-allow-methods", b"POST, GET"),
+    (b"access-control-allow-headers", b"Content-Type"),
+]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    content_type: bytes
+    body: bytes
+
+
+class RestApi:
+    """TF Serving's REST API over `models`.
+
+    `timeout_ms` (`--rest_api_timeout_in_ms`) bounds a prediction, 0 or less means no limit; `clock`
+    is the one of the deadlines that `Servable.predict` takes; `cors` adds the three CORS headers to
+    every answer but the HTML pages. A client that hangs up cancels its prediction.
+    """
+
+    def __init__(
+        self, models: Models, *, clock: Callable[[], float], timeout_ms: int, cors: bool
+    ) -> None:
+        self._models = models
+        self._clock = clock
+        self._timeout = timeout_ms / 1000 if timeout_ms > 0 else None
+        self._cors = cors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["raw_path"]
+        if scope["query_string"]:
+            path += b"?" + scope["query_string"]
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        page = _page(scope["method"], path, headers)
+        if page is not None:
+            await _send(send, _Answer(page, _HTML, html_page(page)), [])
+            return
+        try:
+            answer = await self._answer(scope["method"], path, headers, receive)
+        except Disconnected:
+            return
+        await _send(send, answer, _CORS if self._cors else [])
+
+    async def _answer(
+        self, method: str, path: bytes, headers: dict[bytes, bytes], receive: Receive
+    ) -> _Answer:
+        if method == "OPTIONS":
+            origin = headers.get(b"origin", b"")
+            known = b"http://" in origin or b"https://" in origin
+            return _Answer(200 if known else 400, _LIBEVENT_DEFAULT, b"")
+        try:
+            body = await self._respond(parse_target(method, path), headers, receive)
+        except RequestError as error:
+            return _Answer(HTTP_STATUS[error.code], _JSON, error_body(str(error)))
+        except Disconnected:
+            raise
+        except Exception:
+            _log.exception("%s %s", method, path.decode("latin-1"))
+            return _Answer(500, _JSON, error_body("Internal error: see the log of the server"))
+        return _Answer(200, _JSON, body)
+
+    async def _respond(
+        self, target: Target, headers: dict[bytes, bytes], receive: Receive
+    ) -> bytes:
+        match target.verb:
+            case Verb.STATUS:
+                # The label is ignored: all versions are listed.
+                return status_body(self._models.status(target.model, target.version))
+            case Verb.METADATA:
+                return metadata_body(self._servable(target))
+        body = await read_body(receive)
+        if b"gzip" in headers.get(b"content-encoding", b""):
+            body = await _in_thread(inflated, body)
+        if target.verb is Verb.PREDICT:
+            return await self._predict(target, body, receive)
+        await self._examples(target, body)
+
+    def _servable(self, target: Target) -> Servable:
+        return self._models.get(target.model, version=target.version, label=target.label)
+
+    async def _predict(self, target: Target, body: bytes, receive: Receive) -> bytes:
+        request = await _apart(len(body), parse, body)
+        decode.signature_name(request)  # its type is checked before the model is looked up
+        servable = self._servable(target)
+        name, spec = decode.signature(request, servable.signatures)
+        form, inputs = await _apart(len(body), decode.inputs, request, spec)
+        outputs = await self._run(servable, name, inputs, receive)
+        write = encode.rows if form is decode.Format.ROW else encode.columns
+        return await _apart(encode.encoded_size(outputs), write, outputs, spec.outputs)
+
+    async def _examples(self, target: Target, body: bytes) -> NoReturn:
+        request = await _apart(len(body), parse, body)
+        name = decode.signature_name(request) or decode.DEFAULT_SIGNATURE
+        if name not in self._servable(target).signatures:
+            raise InvalidArgument(f"No signature was found with the name: {name}")
+        raise Unimplemented(
+            f":{target.verb.value} is not served: send serialized tf.Examples to :predict instead"
+        )
+
+    async def _run(
+        self, servable: Servable, signature: str, inputs: HostTensors, receive: Receive
+    ) -> HostTensors:
+        deadline = None if self._timeout is None else self._clock() + self._timeout
+        work = asyncio.ensure_future(servable.predict(signature, inputs, deadline=deadline))
+        gone = asyncio.ensure_future(_hang_up(receive))
+        try:
+            await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                raise Disconnected
+            if work.cancelled():
+                raise Cancelled("the server dropped the request")
+            return work.result()
+        finally:
+            work.cancel()
+            gone.cancel()
+            await asyncio.gather(work, gone, return_exceptions=True)
+
+
+def _page(method: str, path: bytes, headers: dict[bytes, bytes]) -> int | None:
+    """The status of the HTML page that the HTTP layer answers with, None if it does not."""
+    if not is_legal(path):
+        return 400
+    if method not in _METHODS:
+        return 501
+    if headers.get(b"expect", b"100-continue").lower() != b"100-continue":
+        return 417
+    return None if is_api(path) else 404
+
+
+async def _hang_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
+    return await asyncio.get_running_loop().run_in_executor(None, work, *arguments)
+
+
+async def _apart(size: int, work: Callable[..., T], *arguments: Any) -> T:
+    """The result of the work on `size` bytes, in a thread if that takes long."""
+    if size <= OFF_LOOP:
+        return work(*arguments)
+    return await _in_thread(work, *arguments)
+
+
+async def _send(send: Send, answer: _Answer, extra: list[tuple[bytes, bytes]]) -> None:
+    headers = [
+        (b"content-type", answer.content_type),
+        (b"content-length", str(len(answer.body)).encode()),
+        *extra,
+    ]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
