@@ -26,6 +26,7 @@ IGNORED_ATTRS = frozenset(
         "mhlo.frontend_attributes",
         "mhlo.sharding",
         "mhlo.layout_mode",
+        "result_layout",
         "xla_shape",
         "result_accuracy",
         "sdy.sharding",

@@ -165,6 +165,7 @@ _SCALARS: dict[str, Any] = {
     "ui2": ml_dtypes.uint2,
     "i4": ml_dtypes.int4,
     "ui4": ml_dtypes.uint4,
+    "f4E2M1FN": ml_dtypes.float4_e2m1fn,
     **{f"i{n}": np.dtype(f"int{n}") for n in (8, 16, 32, 64)},
     **{f"ui{n}": np.dtype(f"uint{n}") for n in (8, 16, 32, 64)},
 }
@@ -196,7 +197,7 @@ def type_of(kind: Any) -> Type:
 
 
 def _attributes(op: Any) -> dict[str, Any]:
-    if op.name == "stablehlo.constant":
+    if op.name in ("stablehlo.constant", "chlo.constant"):
         aval = type_of(op.results[0].type)
         assert isinstance(aval, Aval)
         return {"value": constants.dense(op, aval.shape, np.dtype(aval.dtype))}
@@ -214,6 +215,17 @@ def _fields(kind: Any, *names: str) -> Callable[[Any], dict[str, Any]]:
         return {n: v if isinstance(v, (int, str)) else tuple(v) for n, v in values.items()}
 
     return convert
+
+
+def _algorithm(attr: Any) -> dict[str, Any]:
+    """Types as MLIR prints them (`tf32` has no dtype), counts, and a flag."""
+    names = (
+        *("lhs_precision_type", "rhs_precision_type", "accumulation_type"),
+        *("lhs_component_count", "rhs_component_count", "num_primitive_operations"),
+        "allow_imprecise_accumulation",
+    )
+    values = {name: getattr(attr, name) for name in names}
+    return {n: v if isinstance(v, (bool, int)) else str(v) for n, v in values.items()}
 
 
 _CONVERTERS: list[tuple[Any, Callable[[Any], Any]]] = [
@@ -280,6 +292,7 @@ _CONVERTERS: list[tuple[Any, Callable[[Any], Any]]] = [
             "output_spatial_dimensions",
         ),
     ),
+    (stablehlo.DotAlgorithm, lambda a: _algorithm(stablehlo.DotAlgorithm(a))),
     *(
         (kind, (lambda k: lambda a: k(a).value)(kind))
         for kind in (
@@ -305,3 +318,9 @@ def attribute(attr: Any) -> Any:
         if _is(attr, kind):
             return convert(attr)
     return str(attr)
+
+
+def dtype_named(element: str) -> np.dtype[Any]:
+    """MLIR's name of an element type → dtype: `bf16`, `ui8`. Raises KeyError where JAX has none."""
+    found: np.dtype[Any] = np.dtype(_SCALARS[element])
+    return found
