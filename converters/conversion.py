@@ -90,6 +90,8 @@ def convert(
             )
         programs += [_finish(p, lifted[p.batch], verdict) for p in planned_sizes]
     if not programs and refusals:
+        if plan.otherwise is not None:
+            return convert(lowerer, model, signature, plan.otherwise, step=step)
         return ConvertedSignature(refused=refusals[0])
     return ConvertedSignature(programs=tuple(programs), constants=constants, notes=tuple(notes))
 

@@ -73,7 +73,8 @@ class Compiler:
 
 def _planned(spec: SignatureSpec, shapes: Shapes) -> Planned:
     """Dim 0 of the inputs that carry rows is the batch, where they agree on one."""
-    sizes = {shape[:1] for alias, shape in shapes.items() if alias not in spec.shared}
+    shared = spec.shared(shapes)
+    sizes = {shape[:1] for alias, shape in shapes.items() if alias not in shared}
     if len(sizes) != 1 or sizes <= {(), (0,)}:
         return Planned(shapes=shapes, batch=None)
-    return Planned(shapes=shapes, batch=sizes.pop()[0], shared=spec.shared)
+    return Planned(shapes=shapes, batch=sizes.pop()[0], shared=shared)

@@ -10,6 +10,8 @@ from jaxrt.program import Shapes
 from jaxrt.specs import SignatureSpec, TensorSpec
 
 Sizes = tuple[int, ...]
+Inner = Mapping[str, Sizes | None]
+"""Input → its shape without the batch; None for a scalar."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +49,8 @@ class Plan:
     programs: tuple[Planned, ...]
     unplanned: str | None = None
     """One sentence with the flag that helps; programs is empty then."""
+    otherwise: "Plan | None" = None
+    """To be tried when TensorFlow refuses every program: another guess at an unknown rank."""
     notes: tuple[str, ...] = ()
 
 
@@ -81,14 +85,53 @@ def plan(
     `observed` are whole shapes seen in a warm-up file; their inner dimensions become planned
     ones, for every bucket. Raises UsageError when a rule does not fit the input it names.
     """
-    open_inputs = [a for a, t in spec.inputs.items() if _open(t)]
-    chosen, notes = _choices(signature, spec, open_inputs, rules)
-    variants = [dict(zip(chosen, combination, strict=True)) for combination in _product(chosen)]
-    inner = (
-        [{**_fixed(spec), **variant} for variant in variants]
-        if _covers(chosen, open_inputs)
-        else []
+    guessed = _guessed(signature, spec, rules, observed)
+    if guessed:
+        return dataclasses.replace(
+            _plan(signature, spec, guessed, (), buckets=buckets, rules=rules, observed=observed),
+            otherwise=_plan(
+                signature, spec, (), guessed, buckets=buckets, rules=rules, observed=observed
+            ),
+        )
+    return _plan(signature, spec, (), (), buckets=buckets, rules=rules, observed=observed)
+
+
+def _guessed(
+    signature: str,
+    spec: SignatureSpec,
+    rules: Sequence[ShapeRule],
+    observed: Sequence[Shapes],
+) -> tuple[str, ...]:
+    """Inputs of unknown rank that nothing says more about: one number a row, or else a scalar."""
+    return tuple(
+        alias
+        for alias, tensor in spec.inputs.items()
+        if tensor.shape is None
+        and not observed
+        and not any(r.names_input(signature, alias) for r in rules)
     )
+
+
+def _plan(
+    signature: str,
+    spec: SignatureSpec,
+    plain: Sequence[str],
+    scalars: Sequence[str],
+    *,
+    buckets: Buckets,
+    rules: Sequence[ShapeRule],
+    observed: Sequence[Shapes],
+) -> Plan:
+    """`plain` inputs of unknown rank are taken as [batch], `scalars` as []."""
+    open_inputs = [
+        a for a, t in spec.inputs.items() if _open(t) and a not in plain and a not in scalars
+    ]
+    chosen, notes = _choices(signature, spec, open_inputs, rules)
+    inner: list[Inner] = []
+    if all(alias in chosen for alias in open_inputs):
+        known = {**_fixed(spec), **dict.fromkeys(plain, ()), **dict.fromkeys(scalars)}
+        for combination in _product(chosen):
+            inner.append({**known, **dict(zip(chosen, combination, strict=True))})
     inner += [found for shapes in observed if (found := _inner_of(spec, shapes)) is not None]
     if not inner:
         missing = [f"{a}{_text(spec.inputs[a])}" for a in open_inputs if a not in chosen]
@@ -107,17 +150,13 @@ def _open(tensor: TensorSpec) -> bool:
     return tensor.shape is None or any(d is None for d in tensor.shape[1:])
 
 
-def _batched(tensor: TensorSpec) -> bool:
-    return tensor.shape is None or (len(tensor.shape) > 0 and tensor.shape[0] is None)
-
-
 def _text(tensor: TensorSpec) -> str:
     if tensor.shape is None:
         return "[unknown rank]"
     return "[" + ",".join("?" if d is None else str(d) for d in tensor.shape) + "]"
 
 
-def _fixed(spec: SignatureSpec) -> dict[str, Sizes]:
+def _fixed(spec: SignatureSpec) -> dict[str, Sizes | None]:
     """Inner shape of each input whose inner dimensions are all known."""
     return {
         alias: tuple(d for d in tensor.shape[1:] if d is not None)
@@ -167,10 +206,6 @@ def _fill(alias: str, tensor: TensorSpec, size: Sizes) -> Sizes:
     return tuple(next(fill) if d is None else d for d in tensor.shape[1:])
 
 
-def _covers(chosen: Mapping[str, object], open_inputs: Sequence[str]) -> bool:
-    return all(alias in chosen for alias in open_inputs)
-
-
 def _product(chosen: Mapping[str, list[Sizes]]) -> list[tuple[Sizes, ...]]:
     """All combinations; inputs with lists of equal length go together, one after the other."""
     groups: dict[int, list[str]] = {}
@@ -183,28 +218,27 @@ def _product(chosen: Mapping[str, list[Sizes]]) -> list[tuple[Sizes, ...]]:
     return combined
 
 
-def _inner_of(spec: SignatureSpec, shapes: Shapes) -> dict[str, Sizes] | None:
+def _inner_of(spec: SignatureSpec, shapes: Shapes) -> Inner | None:
     if set(shapes) != set(spec.inputs):
         return None
-    return {alias: tuple(shape[1:]) for alias, shape in shapes.items()}
+    return {alias: shape[1:] if shape else None for alias, shape in shapes.items()}
 
 
-def _with_batches(
-    spec: SignatureSpec, inner: Sequence[Mapping[str, Sizes]], buckets: Buckets
-) -> list[Planned]:
+def _with_batches(spec: SignatureSpec, inner: Sequence[Inner], buckets: Buckets) -> list[Planned]:
     found: dict[tuple[tuple[str, Sizes], ...], Planned] = {}
-    shared = spec.shared
-    batched = any(_batched(t) for t in spec.inputs.values())
+    batched = any(t.shape is None or t.shape[:1] == (None,) for t in spec.inputs.values())
     for variant in inner:
         for batch in buckets.sizes if batched else [None]:
             shapes = {a: _whole(t, variant[a], batch) for a, t in spec.inputs.items()}
+            shared = spec.shared(shapes)
             planned = Planned(shapes=shapes, batch=batch, shared=shared)
             found.setdefault(tuple(shapes.items()), planned)
     return list(found.values())
 
 
-def _whole(tensor: TensorSpec, inner: Sizes, batch: int | None) -> Sizes:
-    if batch is not None and _batched(tensor):
-        return (batch, *inner)
-    shape = tensor.shape
-    return () if not shape else (shape[0] or 0, *inner)
+def _whole(tensor: TensorSpec, inner: Sizes | None, batch: int | None) -> Sizes:
+    if inner is None or tensor.shape == ():
+        return ()
+    first = batch if tensor.shape is None or tensor.shape[0] is None else tensor.shape[0]
+    assert first is not None
+    return (first, *inner)

@@ -113,18 +113,19 @@ class SignatureSpec:
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """alias → TensorProto as protobuf's JSON mapping prints it (snake case, all fields)."""
 
-    @property
-    def shared(self) -> frozenset[str]:
-        """Inputs without rows beside others that have them, such as a scalar `keep_prob`.
+    def shared(self, shapes: Mapping[str, tuple[int, ...]]) -> frozenset[str]:
+        """Inputs without rows, at these shapes, beside others that have them: `keep_prob`.
 
-        All rows of a batch see one value. Empty where no input has an unknown first dimension.
+        All rows of a batch see one value of them. Those whose dim 0 the signature fixes, or that
+        are scalars; none where that is true of all inputs, since then it says nothing.
         """
-        fixed = {
-            a
-            for a, t in self.inputs.items()
-            if t.dims is not None and (t.shape or ())[:1] != (None,)
-        }
-        return frozenset(fixed if len(fixed) < len(self.inputs) else ())
+        fixed = frozenset(
+            alias
+            for alias, tensor in self.inputs.items()
+            if not (shapes[alias] if tensor.shape is None else tensor.shape)
+            or (tensor.shape is not None and tensor.shape[0] is not None)
+        )
+        return fixed if len(fixed) < len(self.inputs) else frozenset()
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -99,6 +99,15 @@ def test_unknown_rank_takes_the_sizes_as_the_inner_shape() -> None:
     assert shapes(found) == [{"x": (2, 3, 4)}]
 
 
+def test_unknown_rank_is_guessed_as_one_number_a_row_or_else_a_scalar() -> None:
+    found = plan("s", spec(x=(-1, 4), k=None), buckets=Buckets(sizes=(2,)))
+    assert shapes(found) == [{"x": (2, 4), "k": (2,)}]
+    assert found.otherwise is not None
+    assert shapes(found.otherwise) == [{"x": (2, 4), "k": ()}]
+    assert found.otherwise.programs[0].shared == {"k"}
+    assert dict(found.otherwise.programs[0].rebatch(5).shapes) == {"x": (5, 4), "k": ()}
+
+
 def test_observed_shapes_become_planned_ones_for_every_bucket() -> None:
     found = plan("s", spec(x=(-1, -1)), buckets=BUCKETS, observed=[{"x": (3, 7)}, {"y": (1,)}])
     assert shapes(found) == [{"x": (1, 7)}, {"x": (8, 7)}]

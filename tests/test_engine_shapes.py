@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxrt.serving.engine.shapes import common_rows, declared, flags, shared_inputs, show
+from jaxrt.serving.engine.shapes import common_rows, declared, flags, show
 from jaxrt.specs import Dim, SignatureSpec, TensorSpec
 
 
@@ -34,22 +34,6 @@ def test_rows_are_the_common_first_dimension(
     shapes: list[tuple[int, ...]], rows: int | None
 ) -> None:
     assert common_rows(shapes) == rows
-
-
-@pytest.mark.parametrize(
-    ("dims", "shared"),
-    [
-        ({"x": [-1, 3]}, set()),
-        ({"x": [-1, 3], "k": []}, {"k"}),
-        ({"x": [-1, 3], "table": [7, 2], "any": None}, {"table"}),
-        ({"k": []}, set()),
-        ({"a": [1, 3], "b": [1]}, set()),
-    ],
-)
-def test_inputs_without_a_batch_beside_others_are_shared(
-    dims: dict[str, list[int] | None], shared: set[str]
-) -> None:
-    assert shared_inputs(spec(**dims)) == shared
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from jaxrt.program import Shapes
 from jaxrt.serving.engine.lane import Lane, alone
 from jaxrt.serving.engine.servable import Loaded, Rows, SignaturePrograms
-from jaxrt.serving.engine.shapes import common_rows, declared, flags, shared_inputs, show
+from jaxrt.serving.engine.shapes import common_rows, declared, flags, show
 
-_Key = tuple[tuple[int, ...], ...]
+_Key = tuple[tuple[bool, tuple[int, ...]], ...]
+"""For each input: whether it has rows, and its shape without them."""
 
 
 class Planned:
@@ -18,8 +19,7 @@ class Planned:
         self._title = where
         self._spec = signature.spec
         self._aliases = tuple(signature.spec.inputs)
-        self.shared = shared_inputs(signature.spec)
-        self._exact: dict[_Key, Lane] = {}
+        self._exact: dict[tuple[tuple[int, ...], ...], Lane] = {}
         self._shapes: list[Shapes] = []
         buckets: dict[_Key, dict[int, Loaded]] = {}
         for program, rows in signature.programs:
@@ -41,8 +41,9 @@ class Planned:
         return [*self._batched.values(), *self._exact.values()]
 
     def lane(self, programs: Mapping[int, Loaded]) -> Lane:
-        """The lane of buckets with independent rows."""
-        return Lane(title=self._title, rows=Rows.INDEPENDENT, programs=programs, shared=self.shared)
+        """The lane of buckets with independent rows, of equal inner shapes."""
+        shared = self._spec.shared(next(iter(programs.values())).input_shapes)
+        return Lane(title=self._title, rows=Rows.INDEPENDENT, programs=programs, shared=shared)
 
     def find(self, shapes: Shapes) -> Lane | None:
         """The lane for a request."""
@@ -54,11 +55,13 @@ class Planned:
 
     def rows(self, shapes: Shapes) -> int | None:
         """The common dim 0 of all inputs but the shared ones, if there is one."""
-        return common_rows([s for alias, s in shapes.items() if alias not in self.shared])
+        shared = self._spec.shared(shapes)
+        return common_rows([s for alias, s in shapes.items() if alias not in shared])
 
     def with_rows(self, shapes: Shapes, rows: int) -> Shapes:
         """The same request with another number of rows."""
-        return {a: s if a in self.shared else (rows, *s[1:]) for a, s in shapes.items()}
+        shared = self._spec.shared(shapes)
+        return {a: s if a in shared else (rows, *s[1:]) for a, s in shapes.items()}
 
     def missing(self, shapes: Shapes) -> str:
         """One sentence for a request that no program fits: what it has, what to do."""
@@ -86,9 +89,10 @@ class Planned:
         return f"plan it with `jaxrt compile {' '.join(filter(None, found))}`"
 
     def _inner(self, shapes: Shapes) -> _Key:
-        return tuple(shapes[a] if a in self.shared else shapes[a][1:] for a in self._aliases)
+        shared = self._spec.shared(shapes)
+        return tuple((a not in shared, shapes[a][a not in shared :]) for a in self._aliases)
 
-    def _full(self, shapes: Shapes) -> _Key:
+    def _full(self, shapes: Shapes) -> tuple[tuple[int, ...], ...]:
         return tuple(shapes[alias] for alias in self._aliases)
 
 

@@ -14,20 +14,6 @@ def common_rows(shapes: Sequence[tuple[int, ...]]) -> int | None:
     return rows if all(shape[0] == rows for shape in shapes) else None
 
 
-def shared_inputs(spec: SignatureSpec) -> frozenset[str]:
-    """Inputs without rows beside others that have them: one value for a whole batch.
-
-    Those whose dim 0 the signature fixes, or that have none (a scalar). Where that is true of
-    all inputs the declaration says nothing, and none is shared.
-    """
-    fixed = frozenset(
-        alias
-        for alias, tensor in spec.inputs.items()
-        if tensor.shape is not None and (not tensor.shape or tensor.shape[0] is not None)
-    )
-    return fixed if len(fixed) < len(spec.inputs) else frozenset()
-
-
 def show(shapes: Shapes) -> str:
     """`a=[1,3], b=[1]`."""
     return ", ".join(f"{a}=[{','.join(map(str, shape))}]" for a, shape in shapes.items())
