@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from jaxrt.cli import console, options
 from jaxrt.cli.tables import report_tables
@@ -75,7 +74,7 @@ def command(
         manifest, report = building.build(
             location, destination, chosen, target=attached, bridges=bridges, steps=steps
         )
-    shown = Console(highlight=False)
+    shown = console.stdout()
     for table in report_tables(manifest, report):
         shown.print(table)
     shown.print(f"wrote {destination}: {console.size(building.size_of(destination))}")

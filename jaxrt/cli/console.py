@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from rich import box
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import (
@@ -44,12 +45,22 @@ class _Bar:
         self._progress.update(self._task, completed=self._started, detail="")
 
 
+FILE_WIDTH = 200
+"""Columns of a table that goes to a file or a pipe, which has no width of its own."""
+
+
 def stderr() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return _wide(Console(stderr=True, highlight=False))
 
 
 def stdout() -> Console:
-    return Console(highlight=False)
+    return _wide(Console(highlight=False))
+
+
+def _wide(console: Console) -> Console:
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
+    return console
 
 
 @contextlib.contextmanager
@@ -71,7 +82,7 @@ def progress(title: str) -> Iterator[Steps]:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """Numbers (columns whose every cell starts with a digit) are set right."""
-    made = Table(title=title, title_justify="left", header_style="bold")
+    made = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
     for index, name in enumerate(columns):
         cells = [row[index] for row in rows]
         numeric = bool(cells) and all(c[:1].isdigit() or c in ("", "-") for c in cells)

@@ -7,7 +7,7 @@ import click
 
 from jaxrt.artifact import Artifact, open_artifact
 from jaxrt.cli import console
-from jaxrt.cli.tables import report_tables, tensor
+from jaxrt.cli.tables import INIT_OP, report_tables, tensor
 from jaxrt.specs import SignatureSpec
 
 
@@ -30,6 +30,7 @@ def command(artifact: Path, as_json: bool) -> None:
         rows = [
             [name, *cells]
             for name, signature in opened.manifest.signatures.items()
+            if name != INIT_OP
             for cells in _tensors(signature.spec)
         ]
         shown.print(console.table("Signatures", ["signature", "", "name", "tensor"], rows))

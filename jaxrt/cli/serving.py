@@ -12,6 +12,7 @@ from jaxrt import target
 from jaxrt.cli import console, loading, options
 from jaxrt.cli.loading import Ready, SavedModels, Wanted
 from jaxrt.cli.startlog import started_table
+from jaxrt.cli.tables import INIT_OP
 from jaxrt.serving import server
 from jaxrt.serving.app import build_app
 from jaxrt.serving.engine.manager import Manager
@@ -133,7 +134,7 @@ async def _open(
 
 def _refusals(ready: Ready) -> Iterator[str]:
     for key, signature in ready.model.signatures.items():
-        if signature.refused:
+        if signature.refused and key != INIT_OP:
             yield f"signature {key!r} is not served: {signature.refused}"
 
 

@@ -9,6 +9,9 @@ from jaxrt.cli.console import flops, size, table
 from jaxrt.manifest import Manifest, ProgramEntry
 from jaxrt.specs import TensorSpec
 
+INIT_OP = "__saved_model_init_op"
+"""TF2's initializer, which stands among the signatures and which nobody calls."""
+
 
 def report_tables(manifest: Manifest, report: Mapping[str, Any]) -> list[Table]:
     """What was compiled, how far it is from TensorFlow, and what was left out and why."""
@@ -83,6 +86,8 @@ def error_cells(error: Mapping[str, Any]) -> list[str]:
 def _left_out(report: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for name, signature in report["signatures"].items():
+        if name == INIT_OP:
+            continue
         why = signature["refused"] or signature["unplanned"]
         rows += [[name, reason] for reason in ([why] if why else [])]
         rows += [[name, note] for note in signature["notes"]]
