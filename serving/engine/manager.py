@@ -66,14 +66,14 @@ class Manager:
 
     def status(self, name: str, version: int | None = None) -> Sequence[VersionStatus]:
         """As Models says."""
-        model = self._models.get(name)
-        if model is None or not model.statuses:
+        statuses = self._models.get(name, _Model()).statuses
+        if version is not None:
+            if version not in statuses:
+                raise NotFound(f"Could not find version {version} of model {name}")
+            return [statuses[version]]
+        if not statuses:
             raise NotFound(f"Could not find any versions of model {name}")
-        if version is None:
-            return [model.statuses[v] for v in sorted(model.statuses, reverse=True)]
-        if version not in model.statuses:
-            raise NotFound(f"Could not find version {version} of model {name}")
-        return [model.statuses[version]]
+        return [statuses[v] for v in sorted(statuses, reverse=True)]
 
     def ready(self) -> bool:
         """As Models says."""
