@@ -167,7 +167,7 @@ def _declined(signature: str, error: Exception) -> Refused:
     if ops:
         reason = f"TensorFlow's XLA bridge has no kernel for {', '.join(ops)}."
     else:
-        reason = f"TensorFlow's XLA bridge declines: {first_line(error)}"
+        reason = f"TensorFlow's XLA bridge declines: {first_line(error).rstrip('.')}."
     return Refused(signature=signature, kind=Kind.BRIDGE, reason=reason, ops=ops)
 
 

@@ -208,7 +208,7 @@ class Bridge:
             ) from None
 
     def _request(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        child = self._child if self._child is not None else self._start()
+        child = self._running()
         logged = child.log.stat().st_size
         try:
             _send(child, json.dumps(request).encode() + b"\n")
@@ -225,6 +225,11 @@ class Bridge:
         if "error" in answer:
             raise (ConversionError if answer["conversion"] else ModelError)(answer["error"])
         return answer
+
+    def _running(self) -> _Child:
+        if self._child is not None and self._child.process.poll() is not None:
+            self._stop()  # it died between requests: nobody's fault
+        return self._child if self._child is not None else self._start()
 
     def _start(self) -> _Child:
         self._starts += 1
