@@ -1,11 +1,12 @@
 """How far answers are from TensorFlow's: random inputs, and the error of each output."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from jaxrt.errors import ConversionError
 from jaxrt.program import Shapes
 from jaxrt.specs import DTYPES, SignatureSpec
 
@@ -15,25 +16,52 @@ TOLERANCE = 5e-4
 Tensor = np.ndarray[Any, Any]
 
 
-def sample(spec: SignatureSpec, shapes: Shapes, rng: np.random.Generator) -> dict[str, Tensor]:
-    """Inputs of a realistic scale: normal floats, small ids, whole bytes.
+IDS = (10, 2)
+"""Bounds of random whole numbers, the next one where TensorFlow refuses those of the first.
 
-    Ids stay below 10: TensorFlow refuses an id that its table does not have, and no table of a
-    model worth serving is smaller. Raises ValueError for a dtype that arrays cannot carry.
+It refuses an id that its table does not have, and the smallest tables (token types) have two.
+"""
+
+
+def sample(
+    spec: SignatureSpec, shapes: Shapes, rng: np.random.Generator, *, ids: int = IDS[0]
+) -> dict[str, Tensor]:
+    """Inputs of a realistic scale: normal floats, whole numbers below `ids`, any byte.
+
+    Raises ValueError for a dtype that arrays cannot carry.
     """
     return {
-        alias: _draw(DTYPES[tensor.dtype].numpy, shapes[alias], rng)
+        alias: _draw(DTYPES[tensor.dtype].numpy, shapes[alias], rng, ids)
         for alias, tensor in spec.inputs.items()
     }
 
 
-def _draw(dtype: np.dtype[Any] | None, shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:
+def sample_and_run(
+    spec: SignatureSpec,
+    shapes: Shapes,
+    seed: int,
+    tensorflow: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]],
+) -> tuple[dict[str, Tensor], Mapping[str, Tensor]]:
+    """Random inputs that TensorFlow takes, and its answer; raises ConversionError if none are."""
+    for bound in IDS:
+        inputs = sample(spec, shapes, np.random.default_rng(seed), ids=bound)
+        try:
+            return inputs, tensorflow(inputs)
+        except ConversionError:
+            if bound == IDS[-1]:
+                raise
+    raise AssertionError("unreachable: the last bound returns or raises")
+
+
+def _draw(
+    dtype: np.dtype[Any] | None, shape: tuple[int, ...], rng: np.random.Generator, ids: int
+) -> Tensor:
     if dtype is None or dtype.kind == "O":
         raise ValueError(f"no random values of dtype {dtype}")
     if dtype.kind == "b":
         return np.asarray(rng.integers(0, 2, shape), dtype)
     if dtype.kind in "iu":
-        return np.asarray(rng.integers(0, 256 if dtype == np.uint8 else 10, shape), dtype)
+        return np.asarray(rng.integers(0, 256 if dtype == np.uint8 else ids, shape), dtype)
     if dtype.kind == "c":
         return np.asarray(rng.normal(size=shape) + 1j * rng.normal(size=shape), dtype)
     return np.asarray(rng.normal(size=shape), dtype)

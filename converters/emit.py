@@ -1,6 +1,7 @@
 """Converted signatures → what an artifact holds: prepared weights, compiled programs, errors."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from jaxrt.converters import check
 from jaxrt.converters.conversion import Converted, ConvertedSignature, spell
 from jaxrt.converters.records import ModelRecord
 from jaxrt.converters.seams import Steps, TensorFlow
-from jaxrt.errors import ModelError
+from jaxrt.errors import ConversionError
 from jaxrt.manifest import ExecutableEntry, ProgramEntry, Stats
 from jaxrt.passes import prepare
 from jaxrt.program import Rows
@@ -113,10 +114,10 @@ def check_signature(
         target=job.target,
     )
     spec = job.model.signatures[key]
-    inputs = check.sample(spec, entry.input_shapes, np.random.default_rng(0))
+    run = functools.partial(job.tensorflow.run, job.model, key)
     try:
-        want = job.tensorflow.run(job.model, key, inputs)
-    except ModelError as error:
+        inputs, want = check.sample_and_run(spec, entry.input_shapes, 0, run)
+    except ConversionError as error:
         return {"skipped": f"TensorFlow does not run it on random inputs: {error}"}
     errors = check.compare(program.run(inputs), want)
     return {

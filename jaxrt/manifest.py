@@ -123,7 +123,7 @@ class ProgramEntry:
     """One signature at one set of input shapes: (*weights, *inputs) -> outputs, flat.
 
     Invariants: input_shapes and input_dtypes have exactly the names of input_names, the outputs
-    likewise; no name comes twice.
+    likewise; no input's or output's name comes twice.
     """
 
     key: str
@@ -138,7 +138,10 @@ class ProgramEntry:
     output_shapes: Mapping[str, tuple[int, ...]]
     output_dtypes: Mapping[str, str]
     weights: tuple[str, ...]
-    """Names in weights.safetensors, in the order of the executable's leading arguments."""
+    """Names in weights.safetensors, in the order of the executable's leading arguments.
+
+    One may come several times: equal weights, such as biases that are all zero, are stored once.
+    """
     rows: str
     """`independent`: row i of every output depends on row i of the inputs alone; or `dependent`."""
     rows_reason: str
@@ -159,8 +162,6 @@ class ProgramEntry:
         _check_tensors(
             self.key, "output", self.output_names, self.output_shapes, self.output_dtypes
         )
-        if len(set(self.weights)) != len(self.weights):
-            raise ValueError(f"program {self.key}: a weight comes twice in {self.weights}")
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -170,7 +170,6 @@ P = ["signatures", "f", "programs", 0]
         ([*P, "input_dtypes", "x"], "float31", r"input 'x' is float31\[1, 3\]"),
         ([*P, "input_names"], ["x", "w"], r"input names \('x', 'w'\), shapes of \['x'\]"),
         ([*P, "output_names"], ["y", "y", "z"], "output names .* want the same names, each once"),
-        ([*P, "weights"], ["a", "a"], "a weight comes twice"),
         ([*P, "executable", "key"], ..., r"programs\[0\].executable.key: the field is missing"),
         ([*P, "stats", "flops"], "6", "stats.flops: found '6', want a number or null"),
         ([*P, "stats", "temp_bytes"], -1, "stats.temp_bytes: found -1, want a whole number"),

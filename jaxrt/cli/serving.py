@@ -84,6 +84,7 @@ def serve(settings: Settings, *, started: float) -> None:
 
         app = build_app(
             manager,
+            unready=lambda: [m.name for m in models],
             timeout_ms=settings.rest_api_timeout_in_ms,
             cors=settings.rest_api_enable_cors_support,
         )

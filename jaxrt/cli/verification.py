@@ -15,6 +15,7 @@ from jaxrt.cli.tables import shapes
 from jaxrt.converters import check
 from jaxrt.converters.seams import TensorFlow
 from jaxrt.errors import ConversionError, ModelError, VerificationError
+from jaxrt.specs import SignatureSpec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +54,6 @@ def verify(
         steps.step("start TensorFlow")
         tensorflow: TensorFlow = bridges.start()
         record = tensorflow.open_model(model.path, opened.manifest.source.tags)
-        rng = np.random.default_rng(seed)
         results = []
         for key, signature in loaded.signatures.items():
             for entry in signature.programs:
@@ -63,17 +63,17 @@ def verify(
                         f"{against}: no signature {key!r}, which {artifact} has; was it made "
                         "from this model?"
                     )
-                inputs = check.sample(signature.spec, entry.entry.input_shapes, rng)
                 run = functools.partial(tensorflow.run, record, key)
-                results += _compare(key, entry, inputs, run, relative)
+                results += _compare(key, signature.spec, entry, run, seed, relative)
         return results
 
 
 def _compare(
     key: str,
+    spec: SignatureSpec,
     entry: loader.LoadedEntry,
-    inputs: Mapping[str, np.ndarray[Any, Any]],
     tensorflow: Callable[[Mapping[str, np.ndarray[Any, Any]]], Mapping[str, Any]],
+    seed: int,
     relative: float,
 ) -> list[Result]:
     """The outputs of one program, or one line that says why they cannot be compared."""
@@ -82,7 +82,7 @@ def _compare(
         said = "not compared: it draws random numbers"
         return [Result(signature=key, shapes=at, error=None, said=said)]
     try:
-        want = tensorflow(inputs)
+        inputs, want = check.sample_and_run(spec, entry.entry.input_shapes, seed, tensorflow)
     except ConversionError as error:
         said = f"not compared: TensorFlow does not run it: {error}"
         return [Result(signature=key, shapes=at, error=None, said=said)]
