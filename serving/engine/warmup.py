@@ -26,30 +26,32 @@ class Warmed:
 async def warm(version: Version) -> list[Warmed]:
     """Runs every planned program on its device's thread; raises what a program raises.
 
-    Where a signature has several buckets each runs a second time: those seconds tell the batcher
-    which bucket is worth filling (batching.decide).
+    Where a signature has several buckets a short first run is followed by a second one: those
+    seconds tell the batcher which bucket is worth filling (batching.decide).
     """
     warmed = []
     for signature, lanes in version.lanes().items():
         spec = version.signatures[signature]
         for lane in lanes:
             for bucket in lane.buckets.sizes:
-                runs = 2 if len(lane.programs) > 1 else 1
-                times = await _time(version, spec, lane, bucket, runs)
+                times = await _time(version, spec, lane, bucket)
                 shapes = dict(lane.programs[bucket].input_shapes)
                 warmed.append(Warmed(signature=signature, shapes=shapes, seconds=times[0]))
                 lane.seconds[bucket] = min(times)
     return warmed
 
 
-async def _time(
-    version: Version, spec: SignatureSpec, lane: Lane, bucket: int, runs: int
-) -> list[float]:
+SHORT = 0.05
+"""Seconds: what a first run costs beside the work (paging in code, buffers) hides in more."""
+
+
+async def _time(version: Version, spec: SignatureSpec, lane: Lane, bucket: int) -> list[float]:
     program = _Timed(lane.programs[bucket], version.scheduler.clock)
     one = Lane(title=lane.title, rows=lane.rows, programs={bucket: program}, shared=lane.shared)
     inputs = _inputs(spec, program.input_shapes)
     rows = 1 if lane.rows is Rows.DEPENDENT else bucket
-    for _ in range(runs):
+    await version.scheduler.submit(one, inputs, rows=rows, bounded=False)
+    if len(lane.programs) > 1 and program.seconds[0] < SHORT:
         await version.scheduler.submit(one, inputs, rows=rows, bounded=False)
     return program.seconds
 
