@@ -594,12 +594,15 @@ def test_a_program_that_does_not_take_the_signatures_inputs_is_refused() -> None
     run(scenario)
 
 
-def test_warm_up_runs_every_planned_program_and_times_it() -> None:
+@pytest.mark.parametrize(("seconds", "runs"), [(2.0, 1), (1 / 64, 2)])
+def test_warm_up_runs_every_planned_program_and_times_short_ones_twice(
+    seconds: float, runs: int
+) -> None:
     async def whole() -> None:
         now = [0.0]
 
         def tick() -> None:
-            now[0] += 2.0
+            now[0] += seconds
 
         scheduler = Scheduler(clock=lambda: now[0])
         buckets = [Program({"x": (n, 2)}, tick) for n in (1, 4)]
@@ -611,13 +614,16 @@ def test_warm_up_runs_every_planned_program_and_times_it() -> None:
         model = version(scheduler, signature)
         warmed = await warm(model)
         assert [(w.signature, w.shapes["x"], w.seconds) for w in warmed] == [
-            ("s", (1, 2), 2.0),
-            ("s", (4, 2), 2.0),
-            ("s", (3,), 2.0),
+            ("s", (1, 2), seconds),
+            ("s", (4, 2), seconds),
+            ("s", (3,), seconds),
         ]
-        assert [len(p.batches) for p in (*buckets, lone)] == [2, 2, 1]
+        assert [len(p.batches) for p in (*buckets, lone)] == [runs, runs, 1]
         assert all((b["x"] == 0).all() for p in (*buckets, lone) for b in p.batches)
-        assert [lane.seconds for lane in model.lanes()["s"]] == [{1: 2.0, 4: 2.0}, {1: 2.0}]
+        assert [lane.seconds for lane in model.lanes()["s"]] == [
+            {1: seconds, 4: seconds},
+            {1: seconds},
+        ]
         await scheduler.drain(20)
 
     asyncio.run(whole())
