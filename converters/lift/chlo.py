@@ -6,7 +6,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxrt.converters.lift import elementwise
-from jaxrt.converters.lift.evaluator import rule
+from jaxrt.converters.lift.evaluator import Value, rule
 from jaxrt.converters.lift.module import Operation
 
 _Function = Callable[..., Array]
@@ -67,6 +67,17 @@ def _register(name: str, function: _Function) -> None:
 
 for _name, _function in DIRECT.items():
     _register(_name, _function)
+
+
+@rule("mhlo.exp2")
+def exp2(op: Operation, x: Array) -> Array:
+    return lax.exp2(x)
+
+
+@rule("mhlo.log2")
+def log2(op: Operation, x: Array) -> Array:
+    # lax.log2 is younger than the oldest jax we run on.
+    return lax.div(lax.log(x), elementwise.filled(x, np.log(2)))
 
 
 @rule("mhlo.copy")
@@ -158,7 +169,7 @@ def expanded(x: Array, shape: tuple[int, ...], dims: Sequence[int] | None = None
 
 
 @rule("chlo.broadcast_compare", "broadcast_dimensions", "comparison_direction", "compare_type")
-def broadcast_compare(op: Operation, x: Array, y: Array) -> Array:
+def broadcast_compare(op: Operation, x: Array, y: Array) -> Value:
     # CHLO's own enums are unknown to jaxlib and arrive as text: `#chlo<comparison_direction EQ>`.
     direction, kind = (
         str(op.attrs.get(name, "NOTYPE")).removesuffix(">").split()[-1]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxrt.converters.lift import elementwise, shape
+from jaxrt.converters.lift import shape
 from jaxrt.converters.lift.evaluator import rule
 from jaxrt.converters.lift.module import Operation, dtype_named
 
@@ -155,9 +155,6 @@ def convolved(
     reversal = op.attrs.get("window_reversal", (False,) * len(kernel_spatial))
     if flipped := [d for d, r in zip(kernel_spatial, reversal, strict=True) if r]:
         rhs = lax.rev(rhs, flipped)
-    if lhs.dtype != rhs.dtype:
-        # lax wants one dtype; StableHLO computes in the result's.
-        lhs, rhs = (elementwise.converted(x, op.aval.dtype) for x in (lhs, rhs))
     return lax.conv_general_dilated(
         lhs,
         rhs,

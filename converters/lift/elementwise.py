@@ -1,12 +1,14 @@
 """Elementwise StableHLO ops: one array in, or several of one shape, the same shape out."""
 
+import operator
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxrt.converters.lift.evaluator import rule
+from jaxrt.converters.lift.evaluator import Value, rule
 from jaxrt.converters.lift.module import Aval, Operation
 
 
@@ -166,17 +168,34 @@ def reduce_precision(op: Operation, x: Array) -> Array:
 
 
 @rule("stablehlo.convert")
-def convert(op: Operation, x: Array) -> Array:
+def convert(op: Operation, x: Array) -> Value:
     return converted(x, op.aval.dtype)
 
 
-def converted(x: Array, dtype: np.dtype[np.generic]) -> Array:
+def converted(x: Value, dtype: np.dtype[np.generic]) -> Value:
     """To bool: is it not zero. From complex to real: the real part."""
-    if dtype == np.bool_ and x.dtype != np.bool_:
+    if x.dtype == dtype:
+        return x
+    if (known := _known_as(x, dtype)) is not None:
+        return known
+    if dtype == np.bool_:
         return lax.ne(x, filled(x, 0))
     if is_complex(x) and not jnp.issubdtype(dtype, np.complexfloating):
         x = lax.real(x)
     return lax.convert_element_type(x, dtype)
+
+
+def _known_as(x: Value, dtype: np.dtype[np.generic]) -> np.ndarray[Any, Any] | None:
+    """A scalar known at trace time, where the new dtype holds it exactly; else None.
+
+    TensorFlow writes `convert(0.0)` for the initial value of a reduction, which has its cheap form
+    only if that value is known.
+    """
+    if not isinstance(x, np.ndarray) or x.ndim or x.dtype.kind == "c":
+        return None
+    with np.errstate(invalid="ignore", over="ignore"):
+        cast = x.astype(dtype)
+        return cast if cast.dtype.kind != "c" and cast.astype(x.dtype) == x else None
 
 
 @rule("stablehlo.bitcast_convert")
@@ -186,7 +205,7 @@ def bitcast_convert(op: Operation, x: Array) -> Array:
 
 
 @rule("stablehlo.compare", "comparison_direction", "compare_type")
-def compare(op: Operation, x: Array, y: Array) -> Array:
+def compare(op: Operation, x: Array, y: Array) -> Value:
     return compared(x, y, op.attrs["comparison_direction"], op.attrs.get("compare_type", "NOTYPE"))
 
 
@@ -197,6 +216,15 @@ _PARTIAL: dict[str, Callable[[Array, Array], Array]] = {
     "GT": lax.gt,
     "LE": lax.le,
     "LT": lax.lt,
+}
+
+_KNOWN: dict[str, Callable[[Value, Value], Value]] = {
+    "EQ": operator.eq,
+    "NE": operator.ne,
+    "GE": operator.ge,
+    "GT": operator.gt,
+    "LE": operator.le,
+    "LT": operator.lt,
 }
 
 _TOTAL: dict[str, Callable[[Array, Array], Array]] = {
@@ -210,7 +238,11 @@ _TOTAL: dict[str, Callable[[Array, Array], Array]] = {
 """IEEE-754 totalOrder: -NaN < -Inf < ... < -0 < +0 < ... < Inf < NaN."""
 
 
-def compared(x: Array, y: Array, direction: str, kind: str) -> Array:
+def compared(x: Array, y: Array, direction: str, kind: str) -> Value:
     """`direction` of EQ, NE, GE, GT, LE, LT; `kind` matters for floats only, and if TOTALORDER."""
+    known = isinstance(x, np.ndarray) and isinstance(y, np.ndarray) and not x.ndim
+    if known and kind != "TOTALORDER":
+        # TensorFlow writes `false != false` for the initial value of a reduction of booleans.
+        return np.asarray(_KNOWN[direction](x, y))
     total = kind == "TOTALORDER" and jnp.issubdtype(x.dtype, np.inexact)
     return (_TOTAL if total else _PARTIAL)[direction](x, y)

@@ -111,10 +111,7 @@ def as_arguments(body: Block, operands: Sequence[Value]) -> tuple[list[Value], l
     """Splits inputs from initial values, each in the dtype of the body's argument."""
     half = len(operands) // 2
     wanted = [t.dtype for t in body.types if isinstance(t, Aval)]
-    cast = [
-        x if x.dtype == dtype else elementwise.converted(x, dtype)
-        for x, dtype in zip(operands, wanted, strict=True)
-    ]
+    cast = [elementwise.converted(x, dtype) for x, dtype in zip(operands, wanted, strict=True)]
     return cast[:half], cast[half:]
 
 

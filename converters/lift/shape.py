@@ -42,7 +42,14 @@ def reshape(op: Operation, x: Array, *shape: Array) -> Array:
 
 @rule("stablehlo.broadcast_in_dim", "broadcast_dimensions")
 def broadcast_in_dim(op: Operation, x: Array) -> Array:
-    return lax.broadcast_in_dim(x, op.aval.shape, op.attrs["broadcast_dimensions"])
+    return _broadcast(op, x)
+
+
+def _broadcast(op: Operation, x: Array) -> Array:
+    dimensions = op.attrs["broadcast_dimensions"]
+    if x.shape == op.aval.shape and dimensions == tuple(range(x.ndim)):
+        return x
+    return lax.broadcast_in_dim(x, op.aval.shape, dimensions)
 
 
 @rule(
@@ -52,7 +59,7 @@ def broadcast_in_dim(op: Operation, x: Array) -> Array:
     "known_nonexpanding_dimensions",
 )
 def dynamic_broadcast_in_dim(op: Operation, x: Array, shape: Array) -> Array:
-    return lax.broadcast_in_dim(x, op.aval.shape, op.attrs["broadcast_dimensions"])
+    return _broadcast(op, x)
 
 
 @rule("stablehlo.broadcast", "broadcast_sizes")
@@ -63,7 +70,8 @@ def broadcast(op: Operation, x: Array) -> Array:
 
 @rule("stablehlo.transpose", "permutation")
 def transpose(op: Operation, x: Array) -> Array:
-    return lax.transpose(x, op.attrs["permutation"])
+    order = op.attrs["permutation"]
+    return x if order == tuple(range(x.ndim)) else lax.transpose(x, order)
 
 
 @rule("stablehlo.reverse", "dimensions")

@@ -99,10 +99,7 @@ def select_and_scatter(
     ones = (1,) * operand.ndim
     wanted = scatter.types[0]
     assert isinstance(wanted, Aval)
-    cast = [
-        x if x.dtype == wanted.dtype else elementwise.converted(x, wanted.dtype)
-        for x in (source, init)
-    ]
+    cast = [elementwise.converted(x, wanted.dtype) for x in (source, init)]
     out: Array = lax.select_and_scatter_p.bind(
         operand,
         *cast,
