@@ -137,3 +137,117 @@ class ModelRecord:
             ops={k: tuple(ops) for k, ops in data["ops"].items()},
             tensorflow_version=data["tensorflow_version"],
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Value:
+    """A tensor that flows between the stages of a signature, or in or out of it."""
+
+    name: str
+    """An alias of the signature's inputs or outputs, or `%N` between stages; unique."""
+    dtype: str
+    """A key of jaxrt.specs.DTYPES."""
+    shape: tuple[int | None, ...] | None
+    """None for a size nobody knows; the first one then is the rows. None: unknown rank."""
+
+    def to_json(self) -> dict[str, Any]:
+        shape = None if self.shape is None else list(self.shape)
+        return {"name": self.name, "dtype": self.dtype, "shape": shape}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Value":
+        shape = data["shape"]
+        return cls(
+            name=data["name"], dtype=data["dtype"], shape=None if shape is None else tuple(shape)
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """One segment of a signature. Stages run in order; each sees the values before it.
+
+    A device stage is lowered by its number; a host stage is a GraphDef of its own.
+    """
+
+    where: str
+    """`device` or `host`."""
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    """May be empty in a host stage that only asserts."""
+    ops: tuple[str, ...]
+    """TensorFlow ops in it, sorted, each once."""
+    why: str
+    """One sentence: what keeps a host stage off the device; empty for a device stage."""
+    rowwise: bool
+    """Row i of the outputs depends on row i of the inputs alone (host; a device stage is proven
+    after lifting)."""
+    graph: str | None = None
+    """Host: file of the serialized GraphDef: placeholders for the inputs, no variables."""
+    feeds: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Host: input's name → tensor of the graph (`x:0`)."""
+    fetches: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Host: output's name → tensor of the graph."""
+    targets: tuple[str, ...] = ()
+    """Host: nodes to run for their effect alone, such as an Assert."""
+    tables: tuple[str, ...] = ()
+    """Host: nodes of hash tables; their contents come from `Bridge.tables`."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "where": self.where,
+            "inputs": [v.to_json() for v in self.inputs],
+            "outputs": [v.to_json() for v in self.outputs],
+            "ops": list(self.ops),
+            "why": self.why,
+            "rowwise": self.rowwise,
+            "graph": self.graph,
+            "feeds": dict(self.feeds),
+            "fetches": dict(self.fetches),
+            "targets": list(self.targets),
+            "tables": list(self.tables),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Stage":
+        return cls(
+            where=data["where"],
+            inputs=tuple(Value.from_json(v) for v in data["inputs"]),
+            outputs=tuple(Value.from_json(v) for v in data["outputs"]),
+            ops=tuple(data["ops"]),
+            why=data["why"],
+            rowwise=data["rowwise"],
+            graph=data["graph"],
+            feeds=data["feeds"],
+            fetches=data["fetches"],
+            targets=tuple(data["targets"]),
+            tables=tuple(data["tables"]),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """The contents of a hash table, in TensorFlow's own order."""
+
+    key_dtype: str
+    value_dtype: str
+    keys: Any
+    """[n]; strings are object arrays of bytes."""
+    values: Any
+    """[n]; LookupTableFindV2 brings the default."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Segmented:
+    """A signature cut into host and device stages."""
+
+    signature: str
+    stages: tuple[Stage, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"signature": self.signature, "stages": [s.to_json() for s in self.stages]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Segmented":
+        return cls(
+            signature=data["signature"], stages=tuple(Stage.from_json(s) for s in data["stages"])
+        )
