@@ -8,6 +8,7 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 from tensorflow.python.ops import gen_resource_variable_ops
 
+from jaxrt.converters import portable
 from jaxrt.converters.arrays import Array
 from jaxrt.converters.records import Output, Parameter
 from jaxrt.converters.savedmodel import Source, first_line
@@ -51,17 +52,22 @@ class Function:
             tf.TensorSpec(list(w.parameter.shape), tf.as_dtype(w.parameter.dtype))
             for w in self.variables
         ]
+
         # What compiler_ir.from_concrete_function does, without its wish for declared shapes: it
         # reads an empty list of specs as "take the declared ones".
-        found: bytes = context.context().get_compiler_ir(
-            device_name=None,
-            platform_name="CPU",
-            function_name=self.concrete.name,
-            flat_args=specs,
-            captured_inputs=self.concrete.captured_inputs,
-            stage="stablehlo_serialized",
+        def lowered(stage: str) -> Any:
+            return context.context().get_compiler_ir(
+                device_name=None,
+                platform_name="CPU",
+                function_name=self.concrete.name,
+                flat_args=specs,
+                captured_inputs=self.concrete.captured_inputs,
+                stage=stage,
+            )
+
+        return portable.artifact(
+            lowered("stablehlo_serialized"), lambda: lowered("stablehlo").decode()
         )
-        return found
 
 
 class Restored(Protocol):
