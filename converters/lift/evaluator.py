@@ -183,6 +183,11 @@ def lift(
     arrays = {name: array for name, array in constants.values()}
     main = module.main
     split = len(inputs)
+    if len(main.types) != split + len(weights):
+        raise ConversionError(
+            f"signature {signature!r}: main takes {len(main.types)} arguments, "
+            f"{split} inputs and {len(weights)} weights are named"
+        )
 
     def function(*arguments: Array) -> list[Value]:
         carried = dict(zip(names, arguments[: len(names)], strict=True))
@@ -191,7 +196,7 @@ def lift(
         scope = Scope(
             module.functions, {}, {number: carried[name] for number, (name, _) in constants.items()}
         )
-        return scope.run(main, [*given, *captured])
+        return _flat(scope.run(main, [*given, *captured]))
 
     avals = [
         *(hlo.Aval(arrays[n].shape, arrays[n].dtype) for n in names),
@@ -200,10 +205,21 @@ def lift(
     ]
     with jax.enable_x64(True):
         closed = jax.make_jaxpr(function)(*avals)
+    program = _drop_unused(closed, signature, [*names, *weights], inputs, outputs)
     return Lifted(
-        program=_drop_unused(closed, signature, [*names, *weights], inputs, outputs),
-        constants=arrays,
+        program=program, constants={n: arrays[n] for n in program.weight_names if n in arrays}
     )
+
+
+def _flat(values: Sequence[Value]) -> list[Value]:
+    """Tuples opened; tokens, which carry nothing, dropped."""
+    flat = []
+    for value in values:
+        if isinstance(value, tuple):
+            flat += _flat(value)
+        elif value is not None:
+            flat.append(value)
+    return flat
 
 
 def _drop_unused(
@@ -213,7 +229,7 @@ def _drop_unused(
     inputs: Sequence[str],
     outputs: Sequence[str],
 ) -> Program:
-    """Keeps the weights something depends on; inputs stay, used or not."""
+    """Keeps the weights and consts something depends on; inputs stay, used or not."""
     jaxpr = closed.jaxpr
     needed = {id(v) for v in jaxpr.outvars}
     kept = []
@@ -223,14 +239,18 @@ def _drop_unused(
             needed.update(id(v) for v in eqn.invars)
     keep = [id(v) in needed for v in jaxpr.invars[: len(weights)]]
     invars = [v for v, k in zip(jaxpr.invars, keep, strict=False) if k]
+    consts = [
+        (v, c) for v, c in zip(jaxpr.constvars, closed.consts, strict=True) if id(v) in needed
+    ]
     trimmed = jaxpr.replace(
+        constvars=[v for v, _ in consts],
         invars=[*invars, *jaxpr.invars[len(weights) :]],
         eqns=kept[::-1],
         debug_info=jaxpr.debug_info._replace(arg_names=None),  # the names count the arguments
     )
     return Program(
         signature=signature,
-        jaxpr=closed.replace(jaxpr=trimmed),
+        jaxpr=closed.replace(jaxpr=trimmed, consts=[c for _, c in consts]),
         weight_names=tuple(n for n, k in zip(weights, keep, strict=True) if k),
         input_names=tuple(inputs),
         output_names=tuple(outputs),

@@ -88,17 +88,19 @@ def read(data: bytes | str) -> Module:
     with context:
         parsed = _parse(context, data)
         reader = _Reader()
-        functions = {
-            ir.StringAttr(op.operation.attributes["sym_name"]).value: reader.block(
-                op.operation.regions[0].blocks[0]
-            )
-            for op in parsed.body.operations
-            if op.operation.name == "func.func"
-        }
+        every = [op.operation for op in parsed.body.operations]
+        found = [op for op in every if op.name == "func.func"]
+        functions = {_name(op): reader.block(op.regions[0].blocks[0]) for op in found}
+        public = [_name(op) for op in found if "sym_visibility" not in op.attributes]
         if "main" not in functions:
-            # A module written for somebody else's entry: its only public function.
-            functions = {"main": next(iter(functions.values())), **functions}
+            if len(public) != 1:
+                raise ConversionError(f"StableHLO module: public functions {public}, want @main")
+            functions["main"] = functions.pop(public[0])
         return Module(functions)
+
+
+def _name(function: Any) -> str:
+    return str(ir.StringAttr(function.attributes["sym_name"]).value)
 
 
 def _parse(context: ir.Context, data: bytes | str) -> ir.Module:
