@@ -452,10 +452,67 @@ def test_a_batch_timeout_that_ends_lets_a_partial_batch_go() -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize("arguments", [{"max_enqueued_batches": 0}, {"batch_timeout_micros": -1}])
+@pytest.mark.parametrize(
+    "arguments", [{"max_enqueued_batches": 0}, {"batch_timeout_micros": -1}, {"threads": 0}]
+)
 def test_limits_that_make_no_sense_are_refused(arguments: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="want at least 1 and at least 0"):
+    with pytest.raises(ValueError, match="want at least 1, 0 and 1"):
         Scheduler(**arguments)  # type: ignore[arg-type]
+
+
+def test_several_threads_run_batches_at_once_and_all_end() -> None:
+    async def scenario() -> None:
+        device = Device(gated=True)
+        scheduler = Scheduler(threads=2)
+        lanes = [alone("m", Program(device, 1)) for _ in range(3)]
+        asked = [
+            asyncio.create_task(scheduler.submit(lane, {"x": np.full((1, 1), i)}))
+            for i, lane in enumerate(lanes)
+        ]
+        while device.started < 2:
+            await asyncio.sleep(0.001)
+        device.gate.release(3)
+        assert [int(a["y"][0, 0]) for a in await asyncio.gather(*asked)] == [0, 10, 20]
+        assert len(device.threads) == 2
+        assert await scheduler.drain(20)
+
+    run(scenario)
+
+
+def test_a_flexible_lane_is_never_padded_and_keeps_inner_shapes_apart() -> None:
+    class Flexible(Program):
+        def run(self, inputs: HostTensors) -> HostTensors:
+            assert self.device.gate.acquire(timeout=20)
+            self.device.ran.append(list(inputs["x"].shape))
+            return {"y": inputs["x"] * 10}
+
+    async def scenario() -> None:
+        device = Device(gated=True)
+        scheduler = Scheduler()
+        program = Flexible(device, 64)
+
+        def ask(rows: int, inner: int) -> asyncio.Task[HostTensors]:
+            lane = Lane(
+                title="m",
+                rows=Rows.INDEPENDENT,
+                programs={64: program},
+                flexible=True,
+                inner=(inner,),
+            )
+            x = np.full((rows, inner), rows)
+            return asyncio.create_task(scheduler.submit(lane, {"x": x}, rows=rows))
+
+        asked = [ask(1, 1), ask(2, 1), ask(3, 1), ask(4, 2)]
+        await asyncio.sleep(0.05)
+        device.gate.release(4)
+        answers = await asyncio.gather(*asked)
+        assert [a["y"].shape for a in answers] == [(1, 1), (2, 1), (3, 1), (4, 2)]
+        assert [int(a["y"][0, 0]) for a in answers] == [10, 20, 30, 40]
+        assert sum(rows for rows, inner in device.ran if inner == 1) == 6
+        assert [4, 2] in device.ran
+        assert await scheduler.drain(20)
+
+    run(scenario)
 
 
 REQUEST = st.tuples(st.just("ask"), st.integers(1, 20))

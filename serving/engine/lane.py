@@ -21,6 +21,10 @@ class Lane:
     programs: Mapping[int, Loaded]
     shared: frozenset[str] = frozenset()
     """Inputs without rows: the same value for a whole batch, so only tasks with equal ones meet."""
+    flexible: bool = False
+    """The only program takes any number of rows up to its key: nothing is padded."""
+    inner: Hashable = None
+    """Set apart from other lanes of the same programs: the shapes without rows, if flexible."""
     seconds: dict[int, float] = dataclasses.field(default_factory=dict)
     """Bucket → seconds on the device, filled by warm-up; buckets may be missing."""
     buckets: Buckets = dataclasses.field(init=False)
@@ -34,7 +38,7 @@ class Lane:
                 f"{self.title}: a program that runs alone wants the key 1, got {sizes}"
             )
         object.__setattr__(self, "buckets", Buckets(sizes=sizes))
-        key = (self.rows, *((size, id(self.programs[size])) for size in sizes))
+        key = (self.rows, self.inner, *((size, id(self.programs[size])) for size in sizes))
         object.__setattr__(self, "key", key)
 
 

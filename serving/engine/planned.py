@@ -17,7 +17,7 @@ class Planned:
     def __init__(self, where: str, signature: SignaturePrograms) -> None:
         """Raises ValueError when a program does not take the signature's inputs."""
         self._title = where
-        self._spec = signature.spec
+        self.spec = signature.spec
         self._aliases = tuple(signature.spec.inputs)
         self._exact: dict[tuple[tuple[int, ...], ...], Lane] = {}
         self._shapes: list[Shapes] = []
@@ -42,7 +42,7 @@ class Planned:
 
     def lane(self, programs: Mapping[int, Loaded]) -> Lane:
         """The lane of buckets with independent rows, of equal inner shapes."""
-        shared = self._spec.shared(next(iter(programs.values())).input_shapes)
+        shared = self.spec.shared(next(iter(programs.values())).input_shapes)
         return Lane(title=self._title, rows=Rows.INDEPENDENT, programs=programs, shared=shared)
 
     def find(self, shapes: Shapes) -> Lane | None:
@@ -55,12 +55,12 @@ class Planned:
 
     def rows(self, shapes: Shapes) -> int | None:
         """The common dim 0 of all inputs but the shared ones, if there is one."""
-        shared = self._spec.shared(shapes)
+        shared = self.spec.shared(shapes)
         return common_rows([s for alias, s in shapes.items() if alias not in shared])
 
     def with_rows(self, shapes: Shapes, rows: int) -> Shapes:
         """The same request with another number of rows."""
-        shared = self._spec.shared(shapes)
+        shared = self.spec.shared(shapes)
         return {a: s if a in shared else (rows, *s[1:]) for a, s in shapes.items()}
 
     def missing(self, shapes: Shapes) -> str:
@@ -81,15 +81,15 @@ class Planned:
             for known in self._shapes
             if rows and (size := self.rows(known)) and self._inner(known) == self._inner(shapes)
         }
-        found = [] if sizes else [flags(self._spec, shapes)]
+        found = [] if sizes else [flags(self.spec, shapes)]
         if rows and (sizes or batch):
             found.append(f"--batch-sizes {','.join(map(str, sorted({rows, *sizes})))}")
         if not any(found):
-            return f"the signature declares {declared(self._spec)}"
+            return f"the signature declares {declared(self.spec)}"
         return f"plan it with `jaxrt compile {' '.join(filter(None, found))}`"
 
     def _inner(self, shapes: Shapes) -> _Key:
-        shared = self._spec.shared(shapes)
+        shared = self.spec.shared(shapes)
         return tuple((a not in shared, shapes[a][a not in shared :]) for a in self._aliases)
 
     def _full(self, shapes: Shapes) -> tuple[tuple[int, ...], ...]:

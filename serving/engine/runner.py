@@ -66,8 +66,8 @@ class Runner:
         """The outputs of each task: gather, compute, scatter."""
         lane = tasks[0].lane
         rows = [task.rows for task in tasks]
-        bucket = lane.buckets.fit(sum(rows))
-        program = lane.programs[bucket]
+        bucket = sum(rows) if lane.flexible else lane.buckets.fit(sum(rows))
+        program = lane.programs[lane.buckets.fit(bucket)]
         if lane.rows is Rows.DEPENDENT:
             inputs = tasks[0].inputs
         else:

@@ -29,19 +29,22 @@ class Scheduler:
         self,
         *,
         name: str = "device",
+        threads: int = 1,
         max_enqueued_batches: int = 1000,
         batch_timeout_micros: int = 0,
         clock: Callable[[], float] = time.monotonic,
         metrics: Metrics | None = None,
     ) -> None:
-        """`max_enqueued_batches`: largest buckets' worth of rows that may wait over all lanes.
+        """`threads` batches run at once: one on a device, more where each has a core of its own.
+
+        `max_enqueued_batches`: largest buckets' worth of rows that may wait over all lanes.
 
         `batch_timeout_micros` holds a batch that is not full open on an idle device; 0 never.
         """
-        if max_enqueued_batches < 1 or batch_timeout_micros < 0:
+        if max_enqueued_batches < 1 or batch_timeout_micros < 0 or threads < 1:
             raise ValueError(
                 f"max_enqueued_batches {max_enqueued_batches}, batch_timeout_micros "
-                f"{batch_timeout_micros}: want at least 1 and at least 0"
+                f"{batch_timeout_micros}, threads {threads}: want at least 1, 0 and 1"
             )
         self.clock = clock
         self.metrics = metrics or Metrics()
@@ -50,11 +53,15 @@ class Scheduler:
         self._runner = Runner(clock=clock, metrics=self.metrics)
         self._changed = threading.Condition()  # guards the four below
         self._queue = Queue()
-        self._running: tuple[Task, ...] = ()
+        self._running: dict[int, tuple[Task, ...]] = {}
         self._draining = False
         self._stopping = False
-        self._thread = threading.Thread(target=self._serve, name=f"jaxrt-{name}", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"jaxrt-{name}-{i}", daemon=True)
+            for i in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     async def submit(
         self,
@@ -144,23 +151,30 @@ class Scheduler:
         """
         with self._changed:
             self._draining = True
-            self._changed.notify()
-        await asyncio.to_thread(self._thread.join, grace)
-        if not self._thread.is_alive():
+            self._changed.notify_all()
+        if await asyncio.to_thread(self._join, grace):
             return True
         with self._changed:
             self._stopping = True
-            unfinished = {task.ticket: task for task in (*self._running, *self._queue)}
+            running = [task for tasks in self._running.values() for task in tasks]
+            unfinished = {task.ticket: task for task in (*running, *self._queue)}
             self._queue.remove(list(self._queue))
-            self._changed.notify()
+            self._changed.notify_all()
         for ticket, task in unfinished.items():
             ticket.settle(
                 Unavailable(f"{task.lane.title}: the server shut down before the request was done")
             )
         return False
 
+    def _join(self, grace: float) -> bool:
+        """Whether all threads ended within `grace` seconds."""
+        end = time.monotonic() + grace
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
     def _serve(self) -> None:
-        """The device's thread: schedule, execute, answer."""
+        """A device's thread: schedule, execute, answer."""
         while tasks := self._next():
             try:
                 answers = self._runner.execute(tasks)
@@ -169,7 +183,8 @@ class Scheduler:
                 failure = Internal(f"{tasks[0].lane.title}: the program failed: {error!r}")
                 answers = [Answer(task.ticket, failure) for task in tasks]
             with self._changed:
-                self._running = ()
+                del self._running[threading.get_ident()]
+                self._changed.notify_all()  # a draining thread waits for the queue to be empty
             _post(answers)
             # Hold no request's arrays while waiting for the next one.
             del tasks, answers
@@ -185,7 +200,7 @@ class Scheduler:
                 _post([Answer(task.ticket, late(task)) for task in decision.expired])
                 if decision.batch:
                     self._queue.remove(decision.batch)
-                    self._running = decision.batch
+                    self._running[threading.get_ident()] = decision.batch
                     return decision.batch
                 if self._stopping or (self._draining and not self._queue):
                     return ()

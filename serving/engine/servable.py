@@ -40,14 +40,36 @@ class OnDemand(Protocol):
         """Raises ConversionError when the signature cannot take these shapes."""
 
 
+class HostProgram(Protocol):
+    """A host segment: takes any shape its graph takes; several threads may run it at once."""
+
+    def run(self, inputs: HostTensors) -> HostTensors:
+        """Raises RequestError leaves for what the request is to blame for."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class SignaturePrograms:
-    """One signature of a version: its planned programs, or why it has none."""
+class StagePrograms:
+    """One segment of a signature that is cut: on the host, or on the device."""
 
     spec: SignatureSpec
-    programs: Sequence[tuple[Loaded, Rows]]
+    """The values it takes and gives, by name; aliases at the signature's ends."""
+    programs: Sequence[tuple[Loaded, Rows]] = ()
+    """Of a device stage."""
+    host: HostProgram | None = None
+    rows: Rows = Rows.DEPENDENT
+    """Of a host stage: whether requests may share a run."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class SignaturePrograms:
+    """One signature of a version: its planned programs or its stages, or why it has none."""
+
+    spec: SignatureSpec
+    programs: Sequence[tuple[Loaded, Rows]] = ()
     refused: str | None = None
     """One sentence: why nothing of this signature was compiled."""
+    stages: Sequence[StagePrograms] = ()
+    """In the order they run; empty where one device program is the whole signature."""
 
 
 class State(enum.Enum):

@@ -1,14 +1,16 @@
 """One version of one model, ready for requests: finds the programs of a request and runs them."""
 
 import asyncio
+import functools
 from collections.abc import Mapping
 
 import numpy as np
 
 from jaxrt.buckets import Buckets
 from jaxrt.errors import InvalidArgument, Unavailable, Unimplemented
-from jaxrt.program import Shapes
+from jaxrt.program import Shapes, stage_key
 from jaxrt.serving.engine.lane import Lane, alone, title
+from jaxrt.serving.engine.pipeline import HostStage, Pipeline, Run
 from jaxrt.serving.engine.planned import Planned
 from jaxrt.serving.engine.scheduler import Scheduler
 from jaxrt.serving.engine.servable import (
@@ -16,6 +18,7 @@ from jaxrt.serving.engine.servable import (
     OnDemand,
     Rows,
     SignaturePrograms,
+    StagePrograms,
 )
 from jaxrt.serving.engine.unplanned import Compiled, Refused, Unplanned
 from jaxrt.specs import DTYPES, SignatureSpec
@@ -31,11 +34,14 @@ class Version:
         version: int,
         signatures: Mapping[str, SignaturePrograms],
         scheduler: Scheduler,
+        host_scheduler: Scheduler | None = None,
         on_demand: OnDemand | None = None,
         batch_sizes: Buckets | None = None,
         max_unplanned: int = 64,
     ) -> None:
-        """`batch_sizes`: the buckets that `on_demand` is asked for; None asks for exact shapes.
+        """`host_scheduler` runs host stages; a version that has some needs it.
+
+        `batch_sizes`: the buckets that `on_demand` is asked for; None asks for exact shapes.
 
         Raises ValueError when a program does not take its signature's inputs.
         """
@@ -44,7 +50,13 @@ class Version:
         self.signatures: Mapping[str, SignatureSpec] = {k: s.spec for k, s in signatures.items()}
         self.scheduler = scheduler
         self._refused = {k: s.refused for k, s in signatures.items() if s.refused is not None}
-        self._planned = {k: Planned(title(name, version, k), s) for k, s in signatures.items()}
+        devices = _device_programs(signatures)
+        self._planned = {k: Planned(title(name, version, k), s) for k, s in devices.items()}
+        self._pipelines = {
+            key: self._pipeline(key, signature, host_scheduler)
+            for key, signature in signatures.items()
+            if signature.stages
+        }
         self._batch_sizes = batch_sizes
         self._unplanned: Unplanned | None = None
         if on_demand is not None:
@@ -80,8 +92,12 @@ class Version:
                 self._idle.set()
 
     def lanes(self) -> Mapping[str, list[Lane]]:
-        """Signature → the lanes of its planned programs."""
+        """Signature, or a stage's `stage_key` → the lanes of its planned programs."""
         return {key: planned.lanes() for key, planned in self._planned.items()}
+
+    def device_spec(self, key: str) -> SignatureSpec:
+        """What a key of `lanes` takes and gives."""
+        return self._planned[key].spec
 
     async def idle(self) -> None:
         """Returns when no request is being answered; refuses none."""
@@ -114,6 +130,15 @@ class Version:
             raise Unimplemented(self._refused[signature])
         where = title(self.name, self.version, signature)
         check(where, spec, inputs)
+        if signature in self._pipelines:
+            return await self._pipelines[signature].run(inputs, deadline)
+        return await self._run(signature, inputs, deadline)
+
+    async def _run(
+        self, signature: str, inputs: HostTensors, deadline: float | None
+    ) -> HostTensors:
+        """A signature that is one device program, or a device stage under its `stage_key`."""
+        spec = self._planned[signature].spec
         shapes = {alias: inputs[alias].shape for alias in spec.inputs}
         planned = self._planned[signature]
         lane = planned.find(shapes)
@@ -125,6 +150,19 @@ class Version:
         if not rows:
             return _no_rows(spec, lane)
         return await self.scheduler.submit(lane, inputs, rows=rows, deadline=deadline)
+
+    def _pipeline(self, key: str, signature: SignaturePrograms, host: Scheduler | None) -> Pipeline:
+        stages: list[tuple[StagePrograms, Run]] = []
+        for number, stage in enumerate(signature.stages):
+            name = stage_key(key, number)
+            if stage.host is None:
+                stages.append((stage, functools.partial(self._run, name)))
+                continue
+            where = title(self.name, self.version, name)
+            if host is None:
+                raise ValueError(f"{where}: a host stage wants a host_scheduler")
+            stages.append((stage, HostStage(where, stage, host).run))
+        return Pipeline(stages, list(signature.spec.outputs))
 
     async def _compile(self, signature: str, shapes: Shapes, deadline: float | None) -> Lane:
         """The lane of a shape nobody planned."""
@@ -155,6 +193,19 @@ class Version:
             if isinstance(known, Compiled) and known.rows is Rows.INDEPENDENT:
                 programs[other] = known.program
         return planned.lane(programs)
+
+
+def _device_programs(
+    signatures: Mapping[str, SignaturePrograms],
+) -> dict[str, SignaturePrograms]:
+    """What runs on the device: whole signatures, and the device stages of those that are cut."""
+    found = {key: signature for key, signature in signatures.items() if not signature.stages}
+    for key, signature in signatures.items():
+        for number, stage in enumerate(signature.stages):
+            if stage.host is None:
+                made = SignaturePrograms(spec=stage.spec, programs=stage.programs)
+                found[stage_key(key, number)] = made
+    return found
 
 
 def check(where: str, spec: SignatureSpec, inputs: HostTensors) -> None:

@@ -31,7 +31,7 @@ async def warm(version: Version) -> list[Warmed]:
     """
     warmed = []
     for signature, lanes in version.lanes().items():
-        spec = version.signatures[signature]
+        spec = version.device_spec(signature)
         for lane in lanes:
             for bucket in lane.buckets.sizes:
                 times = await _time(version, spec, lane, bucket)

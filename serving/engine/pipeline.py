@@ -1,0 +1,87 @@
+"""A signature that is cut into stages: each stage batches by itself, on its own threads.
+
+While the device runs one batch, host threads prepare the next: stages of different requests
+overlap because each stage is a queue of its own.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from jaxrt.program import Rows, Shapes
+from jaxrt.serving.engine.lane import Lane
+from jaxrt.serving.engine.scheduler import Scheduler
+from jaxrt.serving.engine.servable import HostProgram, HostTensors, Loaded, StagePrograms
+from jaxrt.serving.engine.shapes import common_rows
+
+HOST_ROWS = 256
+"""Rows that one run of a host segment takes at most: host work gains little from more."""
+
+Run = Callable[[HostTensors, float | None], Awaitable[HostTensors]]
+"""Inputs by name, deadline → outputs by name."""
+
+
+class Pipeline:
+    """Runs the stages of one signature in order, each on what came before it."""
+
+    def __init__(self, stages: Sequence[tuple[StagePrograms, Run]], outputs: Sequence[str]) -> None:
+        self._stages = tuple(stages)
+        self._outputs = tuple(outputs)
+
+    async def run(self, inputs: HostTensors, deadline: float | None) -> HostTensors:
+        """The signature's outputs; raises what a stage raises."""
+        values = dict(inputs)
+        for stage, run in self._stages:
+            values |= await run({name: values[name] for name in stage.spec.inputs}, deadline)
+        return {name: values[name] for name in self._outputs}
+
+
+class HostStage:
+    """Runs one host segment on the host's scheduler."""
+
+    def __init__(self, where: str, stage: StagePrograms, scheduler: Scheduler) -> None:
+        if stage.host is None:
+            raise ValueError(f"{where}: a host stage wants a host program")
+        self._title = where
+        self._spec = stage.spec
+        self._program = _AsLoaded(stage.host)
+        self._rows = stage.rows
+        self._scheduler = scheduler
+
+    async def run(self, inputs: HostTensors, deadline: float | None) -> HostTensors:
+        """Together with other requests where the rows are independent, alone where not."""
+        shapes = {name: x.shape for name, x in inputs.items()}
+        shared = self._spec.shared(shapes)
+        rows = common_rows([s for name, s in shapes.items() if name not in shared])
+        if self._rows is Rows.DEPENDENT or not rows:
+            lane = Lane(title=self._title, rows=Rows.DEPENDENT, programs={1: self._program})
+            return await self._scheduler.submit(lane, inputs, deadline=deadline)
+        inner = tuple((n, s if n in shared else s[1:]) for n, s in sorted(shapes.items()))
+        lane = Lane(
+            title=self._title,
+            rows=Rows.INDEPENDENT,
+            programs={HOST_ROWS: self._program},
+            shared=shared,
+            flexible=True,
+            inner=inner,
+        )
+        return await self._scheduler.submit(lane, inputs, rows=rows, deadline=deadline)
+
+
+class _AsLoaded:
+    """A host program where a compiled one is expected; its lanes ask for no shapes."""
+
+    def __init__(self, program: HostProgram) -> None:
+        self._program = program
+
+    @property
+    def input_shapes(self) -> Shapes:
+        return {}
+
+    @property
+    def output_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return {}
+
+    def run(self, inputs: HostTensors) -> HostTensors:
+        return self._program.run(inputs)
+
+
+_: type[Loaded] = _AsLoaded
