@@ -93,16 +93,16 @@ def build(
         key: conversion.convert(tensorflow, model, key, plan, step=steps.step)
         for key, plan in plans.items()
     }
-    if not allow_empty:
-        _require_something(model, plans, converted)
     job = emit.Job(tensorflow=tensorflow, model=model, target=target, steps=steps, writer=writer)
     steps.step("prepare weights")
     weights = emit.prepare_weights(job, converted.values())
-    compiled = {
-        key: emit.compile_signature(job, number, key, found.programs, weights.stored)
-        for number, (key, found) in enumerate(converted.items())
-        if found.programs
+    compiled, failed = _compile(job, converted, weights)
+    converted |= {
+        key: dataclasses.replace(converted[key], programs=(), refused=why)
+        for key, why in failed.items()
     }
+    if not allow_empty and not compiled:
+        raise _nothing(model, plans, converted)
     checks = {
         key: emit.check_signature(job, key, found, weights.arrays)
         for key, found in compiled.items()
@@ -132,6 +132,22 @@ def build(
         for key, spec in model.signatures.items()
     }
     return writer.commit(_manifest(naming, options, target, signatures))
+
+
+def _compile(
+    job: emit.Job, converted: Mapping[str, ConvertedSignature], weights: emit.Prepared
+) -> tuple[dict[str, emit.Compiled], dict[str, str]]:
+    """The signatures that the target runs, and why it does not run the others."""
+    compiled, failed = {}, {}
+    for number, (key, found) in enumerate(converted.items()):
+        if found.programs:
+            try:
+                compiled[key] = emit.compile_signature(
+                    job, number, key, found.programs, weights.stored
+                )
+            except ConversionError as error:
+                failed[key] = str(error)
+    return compiled, failed
 
 
 def tools() -> dict[str, str]:
@@ -213,15 +229,13 @@ def _refusal(
     return "it is the initializer" if key == INIT_OP else "it was not chosen by --signature"
 
 
-def _require_something(
+def _nothing(
     model: ModelRecord,
     plans: Mapping[str, planning.Plan],
     converted: Mapping[str, ConvertedSignature],
-) -> None:
-    if any(found.programs for found in converted.values()):
-        return
+) -> ConversionError:
     reasons = [plan.unplanned for plan in plans.values() if plan.unplanned]
     reasons += [found.refused for found in converted.values() if found.refused]
     reasons += [f"signature {r.signature!r}: {r.reason}" for r in model.refused.values()]
     why = "; ".join(dict.fromkeys(reasons)) or "it has no signatures: save it with signatures=..."
-    raise ConversionError(f"{model.path}: nothing in it can be compiled: {why}")
+    return ConversionError(f"{model.path}: nothing in it can be compiled: {why}")

@@ -8,8 +8,9 @@ import numpy as np
 
 from jaxrt.converters.lift import evaluator
 from jaxrt.converters.planning import Plan, Planned
-from jaxrt.converters.records import ModelRecord, Refused
+from jaxrt.converters.records import Kind, ModelRecord, Refused
 from jaxrt.converters.seams import Lowerer
+from jaxrt.errors import ConversionError
 from jaxrt.passes import prepare, rows, simplify
 from jaxrt.program import Program, Shapes
 
@@ -63,8 +64,8 @@ def convert(
 ) -> ConvertedSignature:
     """Lifts every planned shape of one signature, and a witness batch size beside each.
 
-    A shape that TensorFlow refuses is left out with a note when another one is accepted; a
-    signature that it refuses at every shape has `refused` set. Raises UnsupportedOps.
+    A shape that TensorFlow refuses, or that has an op no rule knows, is left out with a note when
+    another one is accepted; a signature that is refused at every shape has `refused` set.
     """
     programs: list[Converted] = []
     constants: dict[str, Array] = {}
@@ -77,7 +78,8 @@ def convert(
             found = _lift(lowerer, model, signature, planned.shapes)
             if isinstance(found, Refused):
                 refusals.append(found.reason)
-                notes.append(f"{spell(planned.shapes)} left out: {found.reason}")
+                if planned in variant:  # nobody asked for the witness
+                    notes.append(f"{spell(planned.shapes)} left out: {found.reason}")
             else:
                 lifted[planned.batch] = found
                 constants.update(found.constants)
@@ -121,13 +123,16 @@ def _lift(
     lowered = lowerer.lower(model, signature, shapes)
     if isinstance(lowered, Refused):
         return lowered
-    lifted = evaluator.lift(
-        lowered.stablehlo,
-        signature=signature,
-        inputs=[p.name for p in lowered.inputs],
-        weights=[p.name for p in lowered.weights],
-        outputs=[o.name for o in lowered.outputs],
-    )
+    try:
+        lifted = evaluator.lift(
+            lowered.stablehlo,
+            signature=signature,
+            inputs=[p.name for p in lowered.inputs],
+            weights=[p.name for p in lowered.weights],
+            outputs=[o.name for o in lowered.outputs],
+        )
+    except ConversionError as error:
+        return Refused(signature=signature, kind=Kind.LIFT, reason=str(error))
     ops = len(lifted.program.jaxpr.jaxpr.eqns)
     return _Lifted(simplify.simplify(lifted.program), lifted.constants, ops)
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxrt import compiler
@@ -14,7 +15,7 @@ from jaxrt.converters import check
 from jaxrt.converters.conversion import Converted, ConvertedSignature, spell
 from jaxrt.converters.records import ModelRecord
 from jaxrt.converters.seams import Steps, TensorFlow
-from jaxrt.errors import ConversionError
+from jaxrt.errors import ConversionError, ModelError
 from jaxrt.manifest import ExecutableEntry, ProgramEntry, Stats
 from jaxrt.passes import prepare
 from jaxrt.program import Rows
@@ -84,16 +85,30 @@ def source_weights(
 def compile_signature(
     job: Job, number: int, key: str, programs: Sequence[Converted], stored: Mapping[str, str]
 ) -> Compiled:
-    """Compiles and writes every program of one signature, the `number`-th of its model."""
+    """Compiles and writes every program of one signature, the `number`-th of its model.
+
+    Raises ConversionError when the platform cannot run one of them.
+    """
     entries = []
     first = None
     for index, program in enumerate(programs):
         stem = f"{_stem(key)}.{number}.{index}"
         job.steps.step(f"compile {key} {spell(program.planned.shapes)}")
-        built = compiler.build(program.split.apply, job.target)
+        built = build(program, job.target)
         entries.append(_entry(job, stem, program, stored, built))
         first = first or built.loaded
     return Compiled(entries=tuple(entries), first=first)
+
+
+def build(program: Converted, target: Target) -> compiler.Built:
+    """Compiles one program. Raises ConversionError when the platform cannot run it."""
+    try:
+        return compiler.build(program.split.apply, target)
+    except jax.errors.JaxRuntimeError as error:
+        raise ConversionError(
+            f"signature {program.split.apply.signature!r} at {spell(program.planned.shapes)}: XLA "
+            f"does not compile it for {target.platform}: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def check_signature(
@@ -117,7 +132,7 @@ def check_signature(
     run = functools.partial(job.tensorflow.run, job.model, key)
     try:
         inputs, want = check.sample_and_run(spec, entry.input_shapes, 0, run)
-    except ConversionError as error:
+    except ModelError as error:  # its process may also die of them
         return {"skipped": f"TensorFlow does not run it on random inputs: {error}"}
     errors = check.compare(program.run(inputs), want)
     return {

@@ -62,7 +62,7 @@ class Compiler:
             prepared = prepare.run_prepare(program.split, source)
             self._weights.place({name: prepared[name] for name in missing})
         loaded = LoadedProgram(
-            compiler.build(apply, self._target).loaded,
+            emit.build(program, self._target).loaded,
             weights=self._weights.bind(apply.weight_names),
             inputs=dict(zip(apply.input_names, apply.input_avals, strict=True)),
             outputs=dict(zip(apply.output_names, apply.output_avals, strict=True)),

@@ -23,6 +23,8 @@ class Kind(enum.Enum):
     """An input or output is not one dense tensor."""
     BRIDGE = "bridge"
     """TensorFlow's XLA bridge declined."""
+    LIFT = "lift"
+    """No rule knows an op or an attribute of its StableHLO."""
     CRASH = "crash"
     """TensorFlow's process died on it."""
     TIMEOUT = "timeout"

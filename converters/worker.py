@@ -6,7 +6,6 @@ import json
 import os
 import re
 import selectors
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import jaxrt
 from jaxrt.converters import arrays
 from jaxrt.converters.arrays import Array
 from jaxrt.converters.records import Kind, Lowered, ModelRecord, Refused
+from jaxrt.converters.scratch import scratch
 from jaxrt.errors import ConversionError, ModelError
 
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
@@ -67,6 +67,7 @@ class Bridge:
         self._lock = threading.RLock()
         self._child: _Child | None = None
         self._directory: Path | None = None
+        self._files = contextlib.ExitStack()
         self._starts = 0
         self._lowered: dict[tuple[str, ...], dict[str, str]] = {}
         self._weights: dict[tuple[str, ...], dict[str, Array]] = {}
@@ -86,8 +87,7 @@ class Bridge:
         """Ends the process and deletes its files. The bridge may be used again."""
         with self._lock:
             self._stop()
-            if self._directory is not None:
-                shutil.rmtree(self._directory, ignore_errors=True)
+            self._files.close()
             self._directory = None
             self._weights.clear()
 
@@ -287,7 +287,7 @@ class Bridge:
 
     def _scratch(self) -> Path:
         if self._directory is None:
-            self._directory = Path(tempfile.mkdtemp(prefix="jaxrt-bridge-"))
+            self._directory = self._files.enter_context(scratch())
         return self._directory
 
 

@@ -123,4 +123,7 @@ def _executable(
         entry.key,
         why,
     )
-    return compiler.compile_portable(artifact.portable(entry.key), target).loaded, why
+    try:
+        return compiler.compile_portable(artifact.portable(entry.key), target).loaded, why
+    except ArtifactError as error:
+        raise ArtifactError(f"{artifact.path / entry.portable}: {error}") from error

@@ -19,6 +19,19 @@ IDLE_SECONDS = 50
 """Keep-alive of an idle connection: libevent's default, as TensorFlow Serving has it."""
 
 
+BACKLOG = 2048
+"""Connections that may wait to be accepted; the kernel's own limit is often lower."""
+
+MOMENT_SECONDS = 0.1
+"""For threads that have nothing left to do to end."""
+
+LINGER_SECONDS = 2
+"""For clients to read their answers after the grace."""
+
+Drain = Callable[[float], Awaitable[bool]]
+"""Refuses new requests, waits up to so many seconds for the others; whether all were answered."""
+
+
 def bind(host: str, port: int) -> socket.socket:
     """A bound socket that does not listen yet: taken at start, opened when models are ready.
 
@@ -35,16 +48,39 @@ def bind(host: str, port: int) -> socket.socket:
         sock.close()
         if host == "::" and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
             return bind("0.0.0.0", port)
-        reason = error.strerror or str(error)
-        raise UsageError(
-            f"port {port} of {host}: {reason.lower()}; stop what uses it or pass another "
-            "--rest_api_port"
-        ) from None
+        raise _unusable(host, port, error) from None
     return sock
 
 
+def listen(sock: socket.socket) -> None:
+    """Opens a bound socket. Raises UsageError when another process opened the port meanwhile."""
+    try:
+        sock.listen(BACKLOG)
+    except OSError as error:
+        # Two sockets may bind one port (SO_REUSEADDR) as long as neither listens.
+        host, port = sock.getsockname()[:2]
+        raise _unusable(host, port, error) from None
+
+
+def _unusable(host: str, port: int, error: OSError) -> UsageError:
+    reason = (error.strerror or str(error)).lower()
+    return UsageError(
+        f"port {port} of {host}: {reason}; stop what uses it or pass another --rest_api_port"
+    )
+
+
 class _Server(uvicorn.Server):
-    """uvicorn's own signal handling ends the process by the signal; a drained stop is exit 0."""
+    """Stops on SIGTERM or SIGINT: finishes what was accepted, for `grace_seconds` at most.
+
+    uvicorn's own signal handling ends the process by the signal; a drained stop is exit 0.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain: Drain, grace_seconds: float) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._grace = grace_seconds
+        self.finished = True
+        """Whether every accepted request was answered."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -65,18 +101,40 @@ class _Server(uvicorn.Server):
         log.info("%s: finishing accepted requests, refusing new ones", signal.Signals(number).name)
         self.should_exit = True
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Closes the port, waits for the answers, then for the devices."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._grace
+        late = loop.create_task(self._give_up())
+        # Waits for as long as there are connections, or until `force_exit`.
+        await super().shutdown(sockets)
+        late.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await late
+        left = 0.0 if self.force_exit else end - loop.time()
+        self.finished &= await self._drain(max(left, MOMENT_SECONDS))
+
+    async def _give_up(self) -> None:
+        """Answers 503 to what is unfinished after the grace, and leaves slow readers behind."""
+        await asyncio.sleep(self._grace)
+        self.finished &= await self._drain(MOMENT_SECONDS)
+        await asyncio.sleep(LINGER_SECONDS)
+        self.force_exit = True
+
 
 def run(
     app: ASGIApp,
     sock: socket.socket,
     *,
     start: Callable[[], Awaitable[None]],
-    drain: Callable[[], Awaitable[None]],
-    grace_seconds: int,
-) -> None:
+    drain: Drain,
+    grace_seconds: float,
+) -> bool:
     """Runs `start` (warm-up), opens the port, serves until SIGTERM or SIGINT, then drains.
 
-    Requests accepted before the signal are answered, for `grace_seconds` at most.
+    True: every request accepted before the signal was answered; those unfinished after
+    `grace_seconds`, or at a second signal, fail. Raises UsageError when the port was taken
+    meanwhile.
     """
     config = uvicorn.Config(
         app,
@@ -87,16 +145,17 @@ def run(
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        backlog=BACKLOG,
         timeout_keep_alive=IDLE_SECONDS,
-        timeout_graceful_shutdown=grace_seconds,
     )
-    server = _Server(config)
+    server = _Server(config, drain, grace_seconds)
 
     async def serve() -> None:
         await start()
+        listen(sock)
         await server.serve(sockets=[sock])
-        await drain()
         log.info("stopped")
 
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(serve())
+    return server.finished

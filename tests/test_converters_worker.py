@@ -571,7 +571,7 @@ def test_closing_ends_the_process_and_removes_its_files(
             bridge.open_model(tmp_path)
         pid = bridge.pid
         assert pid is not None
-        (folder,) = tmp_path.glob("jaxrt-bridge-*")
+        (folder,) = tmp_path.glob("*jaxrt-bridge-*")
         assert (folder / "1" / "log").is_file()
     assert not is_running(pid)
     assert not folder.exists()

@@ -1,8 +1,12 @@
 """The group of commands, and how errors end a process."""
 
+import contextlib
 import importlib
+import signal
 import sys
-from typing import Any
+import threading
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 import click
 
@@ -34,12 +38,42 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _terminable():
+                return super().invoke(ctx)
         except JaxrtError as error:
-            # One line: what a log collector or a shell script shows of it is the whole of it.
-            text = " ".join(str(error).split())
-            click.echo(f"jaxrt: error: {text}", err=True)
-            ctx.exit(error.exit_code)
+            _fail(ctx, str(error), error.exit_code)
+        except BrokenPipeError:
+            raise  # click's: whoever read our output has enough
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename is not None else ""
+            reason = (error.strerror or str(error)).lower()
+            _fail(ctx, f"{where}{reason}; see to the disk or choose another place", 1)
+        except KeyboardInterrupt as interrupt:
+            number = interrupt.args[0] if interrupt.args else signal.SIGINT
+            _fail(ctx, f"stopped by {signal.Signals(number).name}", 128 + number)
+
+
+def _fail(ctx: click.Context, text: str, code: int) -> NoReturn:
+    # One line: what a log collector or a shell script shows of it is the whole of it.
+    click.echo(f"jaxrt: error: {' '.join(text.split())}", err=True)
+    ctx.exit(code)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does: what it wrote halfway is removed on the way out."""
+
+    def interrupt(number: int, _: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,6 +1,7 @@
 """SavedModels served directly: compiled into the cache first, unplanned shapes when asked for."""
 
 import dataclasses
+import importlib.util
 import logging
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from jaxrt import __version__, digest
 from jaxrt.buckets import Buckets
 from jaxrt.cli import building
 from jaxrt.cli.building import Bridges, SavedModelPath
+from jaxrt.cli.tables import errors
 from jaxrt.compiler import Weights
 from jaxrt.converters import ondemand
 from jaxrt.converters.build import Options
@@ -42,7 +44,7 @@ class Cache:
 
         def build(destination: Path) -> None:
             log.info("%s: compiling %s", name, path)
-            building.build(
+            _, report = building.build(
                 SavedModelPath(name=name, path=path, given=path),
                 destination,
                 options,
@@ -51,11 +53,19 @@ class Cache:
                 steps=_Quiet(),
                 allow_empty=True,
             )
+            for row in errors(report):
+                if row[-1] != "ok":
+                    log.warning("%s: against TensorFlow: %s", name, " ".join(filter(None, row)))
 
         return self.store.get_or_build(key, build)
 
-    def on_demand(self, path: Path, weights: Weights) -> ondemand.Compiler:
-        """Compiles shapes nobody planned; `weights` are those of the loaded artifact."""
+    def on_demand(self, path: Path, weights: Weights) -> ondemand.Compiler | None:
+        """Compiles shapes nobody planned; `weights` are those of the loaded artifact.
+
+        None where TensorFlow is not installed: what the cache has is served without it.
+        """
+        if importlib.util.find_spec("tensorflow") is None:
+            return None
         return ondemand.Compiler(
             path, self.tags, tensorflow=self.bridges.start, weights=weights, target=self.target
         )

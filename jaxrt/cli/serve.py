@@ -14,7 +14,11 @@ from jaxrt.cli import console, options
 )
 @click.argument("path", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--rest_api_port", default=8501, show_default=True, help="HTTP port; 0 takes any free one."
+    "--rest_api_port",
+    type=click.IntRange(0, 65535),
+    default=8501,
+    show_default=True,
+    help="HTTP port; 0 takes any free one.",
 )
 @click.option(
     "--rest_api_host", default="::", show_default=True, help="Address to bind; :: is all of them."
@@ -57,12 +61,14 @@ from jaxrt.cli import console, options
 )
 @click.option(
     "--max_enqueued_batches",
+    type=click.IntRange(min=1),
     default=1000,
     show_default=True,
     help="Batches that may wait; more requests get 503.",
 )
 @click.option(
     "--grace",
+    type=click.IntRange(min=0),
     default=30,
     show_default=True,
     metavar="SECONDS",

@@ -13,6 +13,7 @@ from jaxrt.cli import console, loading, options
 from jaxrt.cli.loading import Ready, SavedModels, Wanted
 from jaxrt.cli.startlog import started_table
 from jaxrt.cli.tables import INIT_OP
+from jaxrt.errors import FailedPrecondition, UsageError
 from jaxrt.serving import server
 from jaxrt.serving.app import build_app
 from jaxrt.serving.engine.manager import Manager
@@ -45,6 +46,11 @@ class Settings:
     grace: int
     verbose: bool
 
+    @property
+    def plans_shapes(self) -> bool:
+        """Whether the user chose what to compile."""
+        return bool(self.shapes) or self.batch_sizes != options.BATCH_SIZES
+
 
 def serve(settings: Settings, *, started: float) -> None:
     """Loads the models, warms them up, opens the port; returns after a drained stop.
@@ -52,6 +58,7 @@ def serve(settings: Settings, *, started: float) -> None:
     `started` is the process's start by time.perf_counter. Raises JaxrtError leaves before the
     port opens.
     """
+    options.buckets(settings.batch_sizes)  # refused though nobody may need it
     sock = server.bind(settings.rest_api_host, settings.rest_api_port)
     models = loading.wanted(
         settings.path,
@@ -64,13 +71,7 @@ def serve(settings: Settings, *, started: float) -> None:
         name=attached.platform, max_enqueued_batches=settings.max_enqueued_batches
     )
     with contextlib.ExitStack() as stack:
-        plan = loading.Loading(
-            target=attached,
-            scheduler=scheduler,
-            saved_models=_Lazily(stack, settings, attached).get,
-        )
-        with console.progress("load models") as steps:
-            loaded = loading.load(models, plan, steps=steps)
+        loaded = _load(models, _Lazily(stack, settings, attached), scheduler)
         manager = Manager(schedulers=[scheduler], models=[m.name for m in models])
 
         async def start() -> None:
@@ -78,17 +79,35 @@ def serve(settings: Settings, *, started: float) -> None:
             url = f"http://localhost:{sock.getsockname()[1]}/v1/models/{models[0].name}:predict"
             log.info("ready in %.2f s: POST %s", time.perf_counter() - started, url)
 
-        async def drain() -> None:
-            if not await manager.drain(settings.grace):
-                log.warning("requests were unfinished after %d s and failed", settings.grace)
-
         app = build_app(
             manager,
             unready=lambda: [m.name for m in models],
             timeout_ms=settings.rest_api_timeout_in_ms,
             cors=settings.rest_api_enable_cors_support,
         )
-        server.run(app, sock, start=start, drain=drain, grace_seconds=settings.grace)
+        if not server.run(
+            app, sock, start=start, drain=manager.drain, grace_seconds=settings.grace
+        ):
+            log.error("requests were unfinished and failed")
+            logging.shutdown()
+            # What still runs, a program or a compile, cannot be stopped, nor be waited for.
+            os._exit(1)
+
+
+def _load(
+    models: Sequence[Wanted], saved_models: "_Lazily", scheduler: Scheduler
+) -> list[tuple[Wanted, list[Ready]]]:
+    plan = loading.Loading(
+        target=saved_models.target, scheduler=scheduler, saved_models=saved_models.get
+    )
+    with console.progress("load models") as steps:
+        loaded = loading.load(models, plan, steps=steps)
+    if saved_models.settings.plans_shapes and not saved_models.used:
+        log.warning(
+            "--batch-sizes and --shape have no effect: they are for SavedModels, and all models "
+            "here are artifacts; pass them to `jaxrt compile`"
+        )
+    return loaded
 
 
 class _Lazily:
@@ -96,9 +115,13 @@ class _Lazily:
 
     def __init__(self, stack: contextlib.ExitStack, settings: Settings, attached: Target) -> None:
         self._stack = stack
-        self._settings = settings
-        self._target = attached
+        self.settings = settings
+        self.target = attached
         self._found: SavedModels | None = None
+
+    @property
+    def used(self) -> bool:
+        return self._found is not None
 
     def get(self) -> SavedModels:
         if self._found is None:
@@ -107,12 +130,12 @@ class _Lazily:
             from jaxrt.store import Store
 
             self._found = Cache(
-                store=Store(self._settings.cache_dir or _default_cache()),
-                target=self._target,
+                store=Store(self.settings.cache_dir or _default_cache()),
+                target=self.target,
                 bridges=self._stack.enter_context(Bridges()),
-                batch_sizes=options.buckets(self._settings.batch_sizes),
-                shapes=self._settings.shapes,
-                tags=options.tag_list(self._settings.tags),
+                batch_sizes=options.buckets(self.settings.batch_sizes),
+                shapes=self.settings.shapes,
+                tags=options.tag_list(self.settings.tags),
             )
         return self._found
 
@@ -130,7 +153,13 @@ async def _open(
             for line in _refusals(ready):
                 log.warning("%s", line)
             manager.add(ready.version)
-        manager.set_labels(model.name, model.labels, allow_unavailable=allow_unavailable)
+        try:
+            manager.set_labels(model.name, model.labels, allow_unavailable=allow_unavailable)
+        except FailedPrecondition as error:
+            raise UsageError(
+                f"version_labels: {error}; correct them, or pass "
+                "--allow_version_labels_for_unavailable_models=true"
+            ) from error
 
 
 def _refusals(ready: Ready) -> Iterator[str]:

@@ -16,7 +16,7 @@ INIT_OP = "__saved_model_init_op"
 def report_tables(manifest: Manifest, report: Mapping[str, Any]) -> list[Table]:
     """What was compiled, how far it is from TensorFlow, and what was left out and why."""
     tables = [_programs(manifest)]
-    if rows := _errors(report):
+    if rows := errors(report):
         columns = ["signature", "output", "largest", "max error", "RMS error", "allowed", ""]
         tables.append(table("Against TensorFlow, random inputs", columns, rows))
     if rows := _left_out(report):
@@ -64,7 +64,8 @@ def memory(entry: ProgramEntry) -> float:
     return (entry.stats.temp_bytes or 0) + (entry.stats.output_bytes or 0)
 
 
-def _errors(report: Mapping[str, Any]) -> list[list[str]]:
+def errors(report: Mapping[str, Any]) -> list[list[str]]:
+    """Signature, output and its error, each output of each; the last cell is its verdict."""
     rows = []
     for name, signature in report["signatures"].items():
         found = signature["against_tensorflow"] or {}

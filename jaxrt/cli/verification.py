@@ -14,7 +14,7 @@ from jaxrt.cli import building, console
 from jaxrt.cli.tables import shapes
 from jaxrt.converters import check
 from jaxrt.converters.seams import TensorFlow
-from jaxrt.errors import ConversionError, ModelError, VerificationError
+from jaxrt.errors import ModelError, VerificationError
 from jaxrt.specs import SignatureSpec
 
 
@@ -43,7 +43,7 @@ def verify(
 ) -> list[Result]:
     """Every program of the artifact on random inputs, and TensorFlow on the same.
 
-    Raises VerificationError when there is nothing to compare; ArtifactError, ModelError.
+    Raises VerificationError when not one output could be compared; ArtifactError, ModelError.
     """
     model = building.saved_model(against)
     with open_artifact(artifact) as opened, building.Bridges() as bridges:
@@ -56,16 +56,27 @@ def verify(
         record = tensorflow.open_model(model.path, opened.manifest.source.tags)
         results = []
         for key, signature in loaded.signatures.items():
+            if signature.programs and _face(signature.spec) != _face(record.signatures.get(key)):
+                raise ModelError(
+                    f"{against}: no signature {key!r} with the inputs and outputs that {artifact} "
+                    "has; pass the model it was made from"
+                )
             for entry in signature.programs:
                 steps.step(f"{key} {shapes(entry.entry)}")
-                if key not in record.signatures:
-                    raise ModelError(
-                        f"{against}: no signature {key!r}, which {artifact} has; was it made "
-                        "from this model?"
-                    )
                 run = functools.partial(tensorflow.run, record, key)
                 results += _compare(key, signature.spec, entry, run, seed, relative)
-        return results
+    if not any(result.error for result in results):
+        raise VerificationError(
+            f"{artifact}: no output could be compared, first {results[0].signature!r} at "
+            f"{results[0].shapes}: {results[0].said}"
+        )
+    return results
+
+
+def _face(spec: SignatureSpec | None) -> list[dict[str, str]]:
+    """Inputs and outputs, alias → dtype."""
+    sides = () if spec is None else (spec.inputs, spec.outputs)
+    return [{alias: tensor.dtype for alias, tensor in side.items()} for side in sides]
 
 
 def _compare(
@@ -83,7 +94,7 @@ def _compare(
         return [Result(signature=key, shapes=at, error=None, said=said)]
     try:
         inputs, want = check.sample_and_run(spec, entry.entry.input_shapes, seed, tensorflow)
-    except ConversionError as error:
+    except ModelError as error:  # its process may also die of them
         said = f"not compared: TensorFlow does not run it: {error}"
         return [Result(signature=key, shapes=at, error=None, said=said)]
     return [

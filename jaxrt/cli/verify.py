@@ -26,7 +26,13 @@ from jaxrt.errors import VerificationError
     help="Allowed error, as a part of an output's largest value. Integers must be equal; float64 "
     "is held to 1e-6, half precision to a few of its own steps.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of the random inputs.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of the random inputs.",
+)
 @options.device_option
 @options.verbose_option
 def command(
