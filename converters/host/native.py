@@ -1,0 +1,86 @@
+"""Runs a host segment in numpy and plain Python, bit for bit as TensorFlow would."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxrt.converters.host import ops_control, ops_lookup, ops_numeric, ops_string
+from jaxrt.converters.host.graph import Function, FunctionRef, Graph, Node, canonical
+from jaxrt.converters.host.inline import bound, inline
+from jaxrt.converters.host.plan import Plan, function_nodes, lacks, needed
+from jaxrt.converters.host.rules import OPS
+from jaxrt.converters.host.tables import Table
+
+Array = np.ndarray[Any, Any]
+
+RULES = (ops_control, ops_lookup, ops_numeric, ops_string)
+"""Modules that fill OPS when they are imported."""
+
+
+class Executor:
+    """A graph from `inputs` to `outputs`, both alias → tensor; `tables` by their node's name.
+
+    Raises UnsupportedOps that names every op without a rule.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        inputs: Mapping[str, str],
+        outputs: Mapping[str, str],
+        tables: Mapping[str, Table],
+    ) -> None:
+        self._inputs = tuple(inputs)
+        self._outputs = tuple(outputs)
+        feeds, fetches = tuple(inputs.values()), tuple(outputs.values())
+        self._plan = Plan(graph.nodes, graph.functions, feeds, fetches, tables)
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """alias → array, strings as object arrays of bytes. Safe in threads.
+
+        Raises InvalidArgument and its siblings with TensorFlow's text.
+        """
+        values = self._plan(*[inputs[alias] for alias in self._inputs])
+        return dict(zip(self._outputs, values, strict=True))
+
+
+def missing(
+    graph: Graph, outputs: Sequence[str], inputs: Sequence[str] = (), tables: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Ops without a rule that the tensors `outputs` need, sorted.
+
+    `inputs` are tensors that are fed; `tables` are nodes whose contents are given.
+    """
+    fed = {canonical(tensor) for tensor in inputs}
+    known = dict.fromkeys(tables)
+    flat = inline(graph.nodes, graph.functions)
+    found = _missing(needed(flat, fed, outputs, known), graph.functions, known)
+    return tuple(sorted(found))
+
+
+def inexact(graph: Graph, outputs: Sequence[str], inputs: Sequence[str] = ()) -> tuple[str, ...]:
+    """Ops that the outputs need and whose floats may differ from TensorFlow's in the last digit."""
+    fed = {canonical(tensor) for tensor in inputs}
+    nodes = needed(inline(graph.nodes, graph.functions), fed, outputs, {})
+    every = [n for node in nodes for n in _nested(node, graph.functions, {})]
+    return tuple(sorted({n.op for n in every if n.op in OPS and not OPS[n.op].exact}))
+
+
+def _missing(
+    nodes: Sequence[Node], functions: Mapping[str, Function], known: Mapping[str, None]
+) -> set[str]:
+    every = [n for node in nodes for n in _nested(node, functions, known)]
+    return {node.op for node in every if lacks(node, known)}
+
+
+def _nested(node: Node, functions: Mapping[str, Function], known: Mapping[str, None]) -> list[Node]:
+    """The node, and those of the bodies it runs."""
+    found = [node]
+    for value in node.attrs.values():
+        references = value if isinstance(value, tuple) else (value,)
+        for reference in references:
+            if isinstance(reference, FunctionRef) and node.op in OPS:
+                for inner in function_nodes(bound(reference, functions), functions, known):
+                    found += _nested(inner, functions, known)
+    return found
