@@ -37,7 +37,14 @@ Scalar = bool | int | float
 
 
 class Mix(Exception):
-    """Rows meet, or a row meets its position: the message says how."""
+    """Rows meet, or a row meets its position: the message says how.
+
+    `parts` are those of the value that is mixed as a whole: see `Value.parts`.
+    """
+
+    def __init__(self, reason: str, parts: "tuple[int, tuple[Value, ...]] | None" = None) -> None:
+        super().__init__(reason)
+        self.parts = parts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -204,6 +211,12 @@ def combine(values: Sequence[Value], rank: int) -> tuple[Axis, ...]:
             axis = blend(axis, other)
         axes.append(axis)
     return single(axes)
+
+
+def fit(value: Value, shape: Sequence[int]) -> Value:
+    """`value` as an operand of an elementwise operation that gives `shape`, of the same rank."""
+    axes = tuple(_grown(a, n) for a, n in zip(value.axes, shape, strict=True))
+    return value if axes == value.axes else dataclasses.replace(value, axes=axes, parts=None)
 
 
 def _grown(axis: Axis, size: int) -> Axis:

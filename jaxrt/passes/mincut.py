@@ -2,18 +2,20 @@
 
 import collections
 from collections.abc import Hashable, Iterable, Mapping
+from typing import TypeVar
 
+Node = TypeVar("Node", bound=Hashable)
 Edges = dict[Hashable, dict[Hashable, float]]
 
 INFINITE = float("inf")
 
 
 def latest_cut(
-    costs: Mapping[Hashable, float],
-    feeds: Iterable[tuple[Hashable, Hashable]],
-    sources: Iterable[Hashable],
-    sinks: Iterable[Hashable],
-) -> set[Hashable]:
+    costs: Mapping[Node, float],
+    feeds: Iterable[tuple[Node, Node]],
+    sources: Iterable[Node],
+    sinks: Iterable[Node],
+) -> set[Node]:
     """The nodes of least total cost that every way from a source to a sink passes through.
 
     `costs` has every node; `feeds` are directed pairs. Among cuts of equal cost it is the one

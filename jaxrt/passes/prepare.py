@@ -263,7 +263,6 @@ def _closed(
         outvars=list(outvars),
         eqns=list(eqns),
         effects=set().union(*(eqn.effects for eqn in eqns)),
-        debug_info=None,
     )
     return ClosedJaxpr(jaxpr, list(consts.values()))
 

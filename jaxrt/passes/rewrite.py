@@ -32,6 +32,7 @@ CALLS = {
     "custom_vjp_call": "call_jaxpr",
     "custom_vjp_call_jaxpr": "fun_jaxpr",
     "eval_jaxpr": "jaxpr",
+    "composite": "jaxpr",
 }
 """Primitive → the parameter with the jaxpr it calls. Nothing is differentiated: all are inlined."""
 

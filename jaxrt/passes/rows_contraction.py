@@ -81,8 +81,17 @@ def select_and_gather(site: Site, x: Value, y: Value) -> Value:
     return Value(axes=_windowed(site, [x, y]))
 
 
+@rule("select_and_scatter")
+def select_and_scatter(site: Site, operand: Value, source: Value, start: Value) -> Value:
+    return _scattered(site, source, operand)
+
+
 @rule("select_and_scatter_add")
-def select_and_scatter(site: Site, source: Value, operand: Value) -> Value:
+def select_and_scatter_add(site: Site, source: Value, operand: Value) -> Value:
+    return _scattered(site, source, operand)
+
+
+def _scattered(site: Site, source: Value, operand: Value) -> Value:
     alone = _windows(site, len(operand.axes))
     axes = []
     for a, b, untouched, n in zip(source.axes, operand.axes, alone, site.shape, strict=True):
@@ -98,13 +107,13 @@ def select_and_scatter(site: Site, source: Value, operand: Value) -> Value:
 @rule("fft")
 def fft(site: Site, x: Value) -> Value:
     count = len(site.params["fft_lengths"])
-    return _leading(site, [x], count)[0]
+    return _leading(site, [x], [count])[0]
 
 
-def _leading(site: Site, values: Sequence[Value], core: int) -> list[Value]:
-    """Every result keeps the leading axes; the last `core` of the operands are mixed."""
+def _leading(site: Site, values: Sequence[Value], cores: Sequence[int]) -> list[Value]:
+    """Every result keeps the leading axes; the last `cores` axes of the operands are mixed."""
     heads = []
-    for value in values:
+    for value, core in zip(values, cores, strict=True):
         lead = len(value.axes) - core
         if any(layout.has_rows(a) for a in value.axes[lead:]):
             raise Mix("mixes the axis of the rows")
@@ -119,14 +128,34 @@ def _leading(site: Site, values: Sequence[Value], core: int) -> list[Value]:
 
 @rule("cholesky", "lu", "qr", "geqrf", "eig", "eigh", "svd", "schur", "hessenberg", "tridiagonal")
 def factorization(site: Site, *values: Value) -> list[Value]:
-    return _leading(site, values, 2)
+    return _leading(site, values, [2] * len(values))
 
 
 @rule("triangular_solve")
 def triangular_solve(site: Site, a: Value, b: Value) -> list[Value]:
-    return _leading(site, [a, b], 2)
+    return _leading(site, [a, b], [2, 2])
 
 
 @rule("lu_pivots_to_permutation")
 def permutation(site: Site, pivots: Value) -> list[Value]:
-    return _leading(site, [pivots], 1)
+    return _leading(site, [pivots], [1])
+
+
+@rule("householder_product")
+def householder_product(site: Site, a: Value, taus: Value) -> list[Value]:
+    return _leading(site, [a, taus], [2, 1])
+
+
+@rule("geqp3")
+def pivoted_qr(site: Site, a: Value, pivots: Value) -> list[Value]:
+    return _leading(site, [a, pivots], [2, 1])
+
+
+@rule("ormqr")
+def multiply_by_q(site: Site, a: Value, taus: Value, c: Value) -> list[Value]:
+    return _leading(site, [a, taus, c], [2, 1, 2])
+
+
+@rule("tridiagonal_solve")
+def tridiagonal_solve(site: Site, *values: Value) -> list[Value]:
+    return _leading(site, values, [1, 1, 1, 2])

@@ -58,10 +58,9 @@ def while_loop(site: Site, *values: Value) -> Sequence[Value]:
 @sees_mixed
 def scan(site: Site, *values: Value) -> Sequence[Value]:
     params = site.params
-    split = params["num_consts"]
-    end = split + params["num_carry"]
+    split, count = scan_counts(site.eqn)
+    end = split + count
     consts, xs = values[:split], [_sliced(site, v) for v in values[end:]]
-    count = params["num_carry"]
 
     def body(carry: Sequence[Value]) -> list[Value]:
         return site.analysis.closed(params["jaxpr"], [*consts, *carry, *xs])
@@ -74,6 +73,17 @@ def scan(site: Site, *values: Value) -> Sequence[Value]:
         for v in ys
     ]
     return [*carry, *stacked]
+
+
+def scan_counts(eqn: Any) -> tuple[int, int]:
+    """(constants, carried values) of a scan; the other operands are walked along axis 0."""
+    # Parameters say it in one way up to jax 0.10 and in another since: ranks say it in all.
+    body = eqn.params["jaxpr"].jaxpr
+    ranks = [[len(v.aval.shape) for v in vs] for vs in (eqn.invars, body.invars)]
+    walked = sum(a != b for a, b in zip(*ranks, strict=True))
+    ranks = [[len(v.aval.shape) for v in vs] for vs in (eqn.outvars, body.outvars)]
+    carried = sum(a == b for a, b in zip(*ranks, strict=True))
+    return len(eqn.invars) - walked - carried, carried
 
 
 def _sliced(site: Site, value: Value) -> Value:
@@ -117,6 +127,7 @@ def cond(site: Site, index: Value, *values: Value) -> Sequence[Value]:
     "custom_vjp_call",
     "custom_vjp_call_jaxpr",
     "eval_jaxpr",
+    "composite",
 )
 @sees_mixed
 def call(site: Site, *values: Value) -> Sequence[Value]:

@@ -15,7 +15,7 @@ abs acos acosh add_any asin asinh atan atan2 atanh bessel_i0e bessel_i1e bessel_
 bessel_i0 cbrt ceil clz complex conj cos cosh digamma div erf erf_inv erfc exp exp2 expm1
 floor igamma igamma_grad_a igammac imag integer_pow is_finite lgamma log log1p log2
 logistic neg nextafter not one_minus_square polygamma polynomial population_count pow real
-reduce_precision regularized_incomplete_beta rem round rsqrt shift_left
+reduce_precision regularized_incomplete_beta rem round rsqrt mulhi shift_left
 shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient tan
 tanh xor zeta eq_to le_to lt_to
 """
@@ -72,7 +72,9 @@ def _absorbed(site: Site, x: Value, y: Value) -> Value | None:
     for known, other in ((x, y), (y, x)):
         if known.const is not None and len(other.axes) == len(site.shape):
             neutral = bool(known.const) == (name == "and")
-            return other if neutral else layout.splat(site.shape, name == "or")
+            return (
+                layout.fit(other, site.shape) if neutral else layout.splat(site.shape, name == "or")
+            )
     return None
 
 
@@ -88,6 +90,7 @@ def _counted(site: Site, x: Value, y: Value) -> Value | None:
     value = x if right else y
     if len(value.axes) != len(site.shape):
         return None
+    value = layout.fit(value, site.shape)
     scale, offset, last = counter
     if name in ("add", "sub", "mul"):
         affine = _shifted(name, scale, offset, c, right)
@@ -163,7 +166,8 @@ def passed_on(site: Site, *values: Value) -> Sequence[Value]:
 def select(site: Site, which: Value, *cases: Value) -> Value:
     full = len(which.axes) == len(site.shape)
     if which.const is not None and (full or which.axes == ()):
-        return cases[int(which.const)]
+        picked = cases[int(which.const)]
+        return picked if picked.mixed else layout.fit(picked, site.shape)
     for value in (which, *cases):
         if value.mixed:
             return Value(mixed=value.mixed)
@@ -173,34 +177,13 @@ def select(site: Site, which: Value, *cases: Value) -> Value:
 
 
 @rule("clamp")
-@sees_mixed
 def clamp(site: Site, low: Value, x: Value, high: Value) -> Value:
-    if x.parts and not low.mixed and not high.mixed:
-        axis, pieces = x.parts
-        kept = tuple(_clamped(site, low, p, high, axis) for p in pieces)
-        return Value(axes=x.axes, mixed=x.mixed, parts=(axis, kept))
-    for value in (low, x, high):
-        if value.mixed:
-            return Value(mixed=value.mixed)
     if _inside(low, x, high):
-        return x
-    return Value(axes=layout.combine([low, x, high], len(site.shape)))
-
-
-def _clamped(site: Site, low: Value, x: Value, high: Value, axis: int) -> Value:
-    """One column of an index, clamped: limits that differ by column are not read."""
-    if x.mixed or _inside(low, x, high):
-        return x
-    try:
-        flat = [
-            Value(axes=tuple(() if i == axis else a for i, a in enumerate(v.axes)))
-            for v in (low, high)
-            if v.axes
-        ]
-        pieces = Value(axes=tuple(layout.settle(a) for a in x.axes))
-        return Value(axes=layout.combine([pieces, *flat], len(site.shape)))
-    except Mix as error:
-        return Value(mixed=str(error))
+        return layout.fit(x, site.shape)
+    axes = layout.combine([low, x, high], len(site.shape))
+    if low.const is None or x.const is None or high.const is None or site.dtype.kind not in "iu":
+        return Value(axes=axes)
+    return Value(axes=axes, const=min(max(x.const, low.const), high.const))
 
 
 def _inside(low: Value, x: Value, high: Value) -> bool:

@@ -152,7 +152,7 @@ def _place_rows(
     pairs = dict(
         zip(numbers.operand_batching_dims, numbers.scatter_indices_batching_dims, strict=True)
     )
-    combined = _lead(heads, index_shape[:-1])
+    combined = _lead(heads, index_shape[:-1]) if pairs else ()
     for d, e in pairs.items():
         if layout.has_rows(combined[e]) or layout.has_rows(operand.axes[d]):
             axes[d] = layout.blend(combined[e], layout.settle(operand.axes[d]))

@@ -8,6 +8,7 @@ from typing import Any
 from jaxrt.passes import layout
 from jaxrt.passes.jaxprs import is_jaxpr
 from jaxrt.passes.layout import Tag, Value
+from jaxrt.passes.rows_control import scan_counts
 from jaxrt.passes.rows_elementwise import FOLDS, PLAIN
 
 IGNORED = frozenset({"sharding", "out_sharding", "name", "debug_info"})
@@ -60,8 +61,9 @@ def plain_params(eqn: Any, facts: Sequence[Value]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, (int, float, str, bool, type(None))):
+    if isinstance(value, (int, str, bool, type(None))):
         return value
+    # A float by its digits: a fill of NaN is equal to itself.
     return re.sub(r" at 0x[0-9a-f]+", "", str(value))
 
 
@@ -144,8 +146,7 @@ def _window(eqn: Any, operand: int, rank: int) -> set[int]:
 
 
 def _scan(eqn: Any, operand: int, rank: int) -> set[int]:
-    walked = operand >= eqn.params["num_consts"] + eqn.params["num_carry"]
-    return {0} if walked else set()
+    return {0} if operand >= sum(scan_counts(eqn)) else set()
 
 
 def _axis(key: str) -> Callable[[Any, int, int], set[int]]:
@@ -184,9 +185,10 @@ CONSUMED: dict[str, Callable[[Any, int, int], set[int]]] = {
     ),
     "scan": _scan,
     **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"), _axis("axis")),
-    "split": _axis("axis"),
+    **dict.fromkeys(("split", "unstack"), _axis("axis")),
     "sort": _axis("dimension"),
     "concatenate": _axis("dimension"),
+    "stack": lambda eqn, operand, rank: set(),
     "top_k": lambda eqn, operand, rank: {eqn.params.get("axis", -1) % rank},
     "approx_top_k": _axis("reduction_dimension"),
     "rev": _axes("dimensions"),

@@ -191,6 +191,10 @@ class _Walk:
             for at in axes:
                 sizes = [v.aval.shape[at] if at < len(v.aval.shape) else 1 for v in (x, y)]
                 rows = [_rows_at(side[k], at) for side in facts]
+                if k == 0 and left.primitive.name.startswith("scatter"):
+                    # Into zeros, at the row's own number: the rows are on the result.
+                    made = [self.a.fact(left.outvars[0]), self.b.fact(right.outvars[0])]
+                    rows = [_rows_at(value, at) for value in made]
                 if sizes[0] != sizes[1] and not (any(rows) if self.loose else all(rows)):
                     shown = f"{sizes[0]} vs {sizes[1]}"
                     raise _Differs(f"axis {at} of operand {k} of {describe(left)}", shown)

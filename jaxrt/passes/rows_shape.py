@@ -74,7 +74,12 @@ def cut(axis: Axis, size: int, start: int, limit: int, stride: int) -> Axis:
 
 
 @rule("slice")
+@sees_mixed
 def slice_(site: Site, x: Value) -> Value:
+    if part := _part(site, x):
+        return part
+    if x.mixed:
+        return Value(mixed=x.mixed)
     starts, limits = site.params["start_indices"], site.params["limit_indices"]
     strides = site.params["strides"] or (1,) * len(starts)
     ranges = zip(x.axes, site.shapes[0], starts, limits, strides, strict=True)
@@ -83,6 +88,17 @@ def slice_(site: Site, x: Value) -> Value:
     if not whole:
         axes = [layout.settle(a) for a in axes]
     return _kept(x, axes)
+
+
+def _part(site: Site, x: Value) -> Value | None:
+    """The piece of a concatenation that a slice takes, whole."""
+    if not x.parts:
+        return None
+    at, pieces = x.parts
+    start, limit = site.params["start_indices"][at], site.params["limit_indices"][at]
+    taken = zip(site.shape, site.shapes[0], strict=True)
+    others = all(n == m for i, (n, m) in enumerate(taken) if i != at)
+    return pieces[start] if others and limit - start == 1 else None
 
 
 @rule("split")
@@ -117,21 +133,50 @@ MAX_PARTS = 16
 @sees_mixed
 def concatenate(site: Site, *values: Value) -> Value:
     at = site.params["dimension"]
-    shapes = site.shapes
-    present = [(v, s[at]) for v, s in zip(values, shapes, strict=True) if 0 not in s]
-    counting = [v for v, _ in present if v.counts or v.parts]
-    parts = None
-    if counting and site.shape[at] <= MAX_PARTS and not any(v.mixed for v, _ in present):
-        parts = (at, tuple(v for v, n in present for v in columns(v, at, n)))
+    sized = zip(values, site.shapes, strict=True)
+    return _concatenated([(v, s[at]) for v, s in sized if 0 not in s], at, site.shape[at])
+
+
+@rule("stack")
+@sees_mixed
+def stack(site: Site, *values: Value) -> Value:
+    at = site.params["axis"] % len(site.shape)
+    grown = [v if v.mixed else _kept(v, [*v.axes[:at], (), *v.axes[at:]]) for v in values]
+    return _concatenated([(v, 1) for v in grown], at, len(values))
+
+
+def _concatenated(present: Sequence[tuple[Value, int]], at: int, size: int) -> Value:
+    """Values with their sizes along axis `at`, one after the other."""
     if mixed := [v.mixed for v, _ in present if v.mixed]:
         return Value(mixed=mixed[0])
+    parts = None
+    if size <= MAX_PARTS and any(v.counts or v.parts or v.const is not None for v, _ in present):
+        parts = (at, tuple(c for v, n in present for c in columns(v, at, n)))
     try:
-        axes = _joined([v for v, _ in present], at, site.shape[at])
+        axes = _joined([v for v, _ in present], at, size)
     except Mix as error:
         raise Mix(str(error), parts) from error
     first = present[0][0].const
     const = first if all(v.const == first for v, _ in present) else None
     return Value(axes=axes, const=const, parts=parts)
+
+
+@rule("unstack")
+def unstack(site: Site, x: Value) -> list[Value]:
+    at = site.params["axis"] % len(x.axes)
+    if layout.has_rows(x.axes[at]):
+        raise Mix("takes the rows apart")
+    axes = tuple(layout.settle(a) for i, a in enumerate(x.axes) if i != at)
+    return [Value(axes=axes, const=x.const)] * len(site.eqn.outvars)
+
+
+@rule("tile")
+def tile(site: Site, x: Value) -> Value:
+    axes = [
+        layout.tidy([Factor(n, Tag.SAME), *layout.settle(a)])
+        for n, a in zip(site.params["reps"], x.axes, strict=True)
+    ]
+    return Value(axes=layout.single(axes), const=x.const)
 
 
 def columns(value: Value, at: int, count: int) -> list[Value]:

@@ -106,8 +106,7 @@ class Analysis:
         except Mix as error:
             reason = str(error)
             described = reason if reason.startswith("`") else f"{describe(eqn)} {reason}"
-            parts = error.args[1] if len(error.args) > 1 else None
-            return [Value(mixed=described, parts=parts)] * len(eqn.outvars)
+            return [Value(mixed=described, parts=error.parts)] * len(eqn.outvars)
         outs = [out] if isinstance(out, Value) else list(out)
         return [_checked(v, o.aval) for v, o in zip(outs, eqn.outvars, strict=True)]
 

@@ -107,7 +107,7 @@ def simplify(program: Program) -> Program:
     weights = closed.jaxpr.invars[:count]
     kept = [n for n, v in zip(program.weight_names, weights, strict=True) if v in used]
     invars = [v for v in weights if v in used] + list(closed.jaxpr.invars[count:])
-    jaxpr = closed.jaxpr.replace(invars=invars, debug_info=None)
+    jaxpr = closed.jaxpr.replace(invars=invars)
     return dataclasses.replace(
         program, jaxpr=ClosedJaxpr(jaxpr, closed.consts), weight_names=tuple(kept)
     )
