@@ -14,4 +14,5 @@ from jaxrt.converters.lift import reduction as reduction
 from jaxrt.converters.lift import selection as selection
 from jaxrt.converters.lift import shape as shape
 from jaxrt.converters.lift import sorting as sorting
+from jaxrt.converters.lift import top_k as top_k
 from jaxrt.converters.lift import windows as windows

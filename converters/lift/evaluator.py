@@ -1,6 +1,7 @@
 """Re-emits a StableHLO module op by op with `jax.lax`, so that a jaxpr comes out."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -67,6 +68,17 @@ def rule(
         return function
 
     return register
+
+
+Rewrite = Callable[[hlo.Module], hlo.Module]
+REWRITES: list[Rewrite] = []
+"""Run on every module before it is evaluated, in the order of registration."""
+
+
+def rewrite(function: Rewrite) -> Rewrite:
+    """Registers a rewrite: what takes more of a module than one op to see."""
+    REWRITES.append(function)
+    return function
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -178,6 +190,7 @@ def lift(
     module = hlo.read(data)
     if found := problems(module):
         raise UnsupportedOps(f"signature {signature!r}", found)
+    module = functools.reduce(lambda read, rewriting: rewriting(read), REWRITES, module)
     constants = large_constants(module)
     names = list(dict.fromkeys(name for name, _ in constants.values()))
     arrays = {name: array for name, array in constants.values()}

@@ -54,12 +54,12 @@ def sort_by(
     is then kept, and the same on all devices.
     """
     dimension %= operands[0].ndim
-    keys = _keys(comparator, scope.functions)
-    if keys is None:
+    found = keys(comparator, scope.functions)
+    if found is None:
         return network.sort(scope, comparator, operands, dimension)
-    columns = [_column(key, scope, operands[key.argument]) for key in keys]
+    columns = [_column(key, scope, operands[key.argument]) for key in found]
     # An operand that its key gives back bit by bit is not carried along beside it.
-    inverted = {key.argument: k for k, key in reversed(list(enumerate(keys))) if key.plain}
+    inverted = {key.argument: k for k, key in reversed(list(enumerate(found))) if key.plain}
     rest = [n for n in range(len(operands)) if n not in inverted]
     out = lax.sort(
         [*columns, *(operands[n] for n in rest)],
@@ -69,7 +69,7 @@ def sort_by(
     )
     results = dict(zip(rest, out[len(columns) :], strict=True))
     for n, k in inverted.items():
-        results[n] = _operand(keys[k], out[k], operands[n].dtype)
+        results[n] = _operand(found[k], out[k], operands[n].dtype)
     return [results[n] for n in range(len(operands))]
 
 
@@ -112,7 +112,8 @@ def _flip(bits: Array) -> Array:
     return lax.select(below, lax.bitwise_xor(bits, mask), bits)
 
 
-def _keys(comparator: module.Block, functions: Mapping[str, module.Block]) -> list[Key] | None:
+def keys(comparator: module.Block, functions: Mapping[str, module.Block]) -> list[Key] | None:
+    """What a comparator compares by, most significant first; None where it is not made of keys."""
     results = expression.of(comparator, functions)
     return None if results is None else _lexicographic(results[0])
 
@@ -139,16 +140,16 @@ def _either(first: Expression, both: Expression) -> list[Key] | None:
 
 def _then(first: Expression, equal: Expression, rest: Expression) -> list[Key] | None:
     """By `first`, and where the keys of that are `equal`, by `rest`."""
-    keys = _lexicographic(first)
-    if keys is None or (tail := _lexicographic(rest)) is None:
+    head = _lexicographic(first)
+    if head is None or (tail := _lexicographic(rest)) is None:
         return None
-    wanted = {(frozenset((k.left, _swapped(k.left))), k.total) for k in keys}
+    wanted = {(frozenset((k.left, _swapped(k.left))), k.total) for k in head}
     found = set()
     for part in _conjuncts(equal):
         if not _compares(part, "EQ"):
             return None
         found.add((frozenset(part.operands), _total(part)))
-    return [*keys, *tail] if found == wanted else None
+    return [*head, *tail] if found == wanted else None
 
 
 def _conjuncts(found: Expression) -> list[Apply]:
