@@ -233,12 +233,12 @@ class Bridge:
 
     def _start(self) -> _Child:
         self._starts += 1
-        scratch = self._scratch() / str(self._starts)
-        scratch.mkdir()
+        folder = self._scratch() / str(self._starts)
+        folder.mkdir()
         child_reads, requests = os.pipe()
         answers, child_writes = os.pipe()
-        log = scratch / "log"
-        arguments = [str(child_reads), str(child_writes), str(scratch)]
+        log = folder / "log"
+        arguments = [str(child_reads), str(child_writes), str(folder)]
         # The kernel's signal comes when the thread that started the child ends, not the process:
         # only the main thread may ask for it.
         if threading.current_thread() is threading.main_thread():
@@ -251,7 +251,7 @@ class Bridge:
                     stdout=file,
                     stderr=file,
                     pass_fds=(child_reads, child_writes),
-                    env=self._child_environment(),
+                    env=self._child_environment() | {"TMPDIR": str(folder)},
                 )
         except BaseException:
             os.close(requests)
