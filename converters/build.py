@@ -14,9 +14,9 @@ from jaxlib import version as jaxlib_version
 from jaxrt import __version__
 from jaxrt.artifact import ArtifactWriter
 from jaxrt.buckets import Buckets
-from jaxrt.converters import conversion, emit, planning, report
+from jaxrt.converters import conversion, emit, hosting, planning, report, stages
 from jaxrt.converters.conversion import ConvertedSignature
-from jaxrt.converters.records import ModelRecord
+from jaxrt.converters.records import Kind, ModelRecord
 from jaxrt.converters.seams import Steps, TensorFlow
 from jaxrt.errors import ConversionError, UsageError
 from jaxrt.manifest import Manifest, SignatureEntry, Source, TargetRecord
@@ -36,6 +36,8 @@ class Options:
     tags: tuple[str, ...] = ("serve",)
     signatures: tuple[str, ...] = ()
     """Those to compile; empty: all."""
+    optimize: bool = True
+    """False: TensorFlow runs every signature as it is."""
     check: bool = True
     """Compare each signature with TensorFlow once."""
     observed: Mapping[str, Sequence[Shapes]] = dataclasses.field(default_factory=dict)
@@ -49,6 +51,7 @@ class Options:
             ],
             "tags": list(self.tags),
             "signatures": list(self.signatures),
+            "optimize": self.optimize,
             "check": self.check,
             "observed": {
                 name: [{a: list(s) for a, s in found.items()} for found in shapes]
@@ -87,57 +90,55 @@ def build(
     started = clock()
     steps.step("read the SavedModel")
     model = tensorflow.open_model(path, options.tags)
-    plans = _plans(model, options)
+    job = emit.Job(tensorflow=tensorflow, model=model, target=target, steps=steps, writer=writer)
+    chosen = _chosen(model, options)
+    routes = stages.route(tensorflow, model, chosen, optimize=options.optimize)
+    parts = stages.parts(model, routes)
+    plans = {key: _plan(part, options) for key, part in parts.items()}
     steps.total(_count(plans, options))
+    lowerer = stages.PartLowerer(tensorflow, parts)
     converted = {
-        key: conversion.convert(tensorflow, model, key, plan, step=steps.step)
+        key: conversion.convert(lowerer, model, key, plan, step=steps.step)
         for key, plan in plans.items()
     }
-    job = emit.Job(tensorflow=tensorflow, model=model, target=target, steps=steps, writer=writer)
     steps.step("prepare weights")
     weights = emit.prepare_weights(job, converted.values())
     compiled, failed = _compile(job, converted, weights)
-    converted |= {
-        key: dataclasses.replace(converted[key], programs=(), refused=why)
-        for key, why in failed.items()
-    }
-    if not allow_empty and not compiled:
-        raise _nothing(model, plans, converted)
+    routes = stages.without(routes, parts, _failures(converted, failed))
+    if not allow_empty and not routes:
+        raise _nothing(model)
     checks = {
-        key: emit.check_signature(job, key, found, weights.arrays)
-        for key, found in compiled.items()
-        if options.check
+        key: emit.check_signature(job, key, compiled[key], weights.arrays)
+        for key, chosen in routes.items()
+        if options.check and key in compiled and not chosen.whole
     }
     steps.step("write")
-    refused = {key: _refusal(model, key, plans, converted) for key in model.signatures}
+    refused = {key: _refusal(model, key, routes) for key in model.signatures}
+    signatures = {
+        key: emit.signature(job, number, key, spec, routes.get(key), compiled, refused[key])
+        for number, (key, spec) in enumerate(model.signatures.items())
+    }
+    if any(chosen.whole for chosen in routes.values()):
+        hosting.copy_saved_model(path, writer)
     writer.weights(weights.arrays)
     writer.report(
         report.make(
             model=model,
-            refused=refused,
+            signatures=signatures,
             plans=plans,
             converted=converted,
-            compiled=compiled,
             checks=checks,
             weights=weights,
             seconds=clock() - started,
         )
     )
-    signatures = {
-        key: SignatureEntry(
-            spec=spec,
-            programs=compiled[key].entries if key in compiled else (),
-            refused=refused[key],
-        )
-        for key, spec in model.signatures.items()
-    }
     return writer.commit(_manifest(naming, options, target, signatures))
 
 
 def _compile(
     job: emit.Job, converted: Mapping[str, ConvertedSignature], weights: emit.Prepared
 ) -> tuple[dict[str, emit.Compiled], dict[str, str]]:
-    """The signatures that the target runs, and why it does not run the others."""
+    """The parts that the target runs, and why it does not run the others."""
     compiled, failed = {}, {}
     for number, (key, found) in enumerate(converted.items()):
         if found.programs:
@@ -148,6 +149,15 @@ def _compile(
             except ConversionError as error:
                 failed[key] = str(error)
     return compiled, failed
+
+
+def _failures(
+    converted: Mapping[str, ConvertedSignature],
+    failed: Mapping[str, str],
+) -> dict[str, str]:
+    """Part → why the device does not run it."""
+    refused = {key: found.refused for key, found in converted.items() if found.refused}
+    return {**refused, **failed}
 
 
 def tools() -> dict[str, str]:
@@ -186,25 +196,30 @@ def _manifest(
     )
 
 
-def _plans(model: ModelRecord, options: Options) -> dict[str, planning.Plan]:
-    """The plan of every signature that somebody may call and TensorFlow may lower."""
+def _chosen(model: ModelRecord, options: Options) -> list[str]:
+    """The signatures that somebody may call; raises UsageError for one that is not there."""
     for wanted in options.signatures:
         if wanted not in model.signatures:
             known = ", ".join(k for k in model.signatures if k != INIT_OP) or "none"
             raise UsageError(f"{model.path}: no signature {wanted!r}; it has: {known}")
-    return {
-        key: planning.plan(
-            key,
-            spec,
-            buckets=options.buckets,
-            rules=options.rules,
-            observed=options.observed.get(key, ()),
-        )
-        for key, spec in model.signatures.items()
-        if key not in model.refused
-        and key != INIT_OP
+    return [
+        key
+        for key in model.signatures
+        if key != INIT_OP
         and (not options.signatures or key in options.signatures)
-    }
+        and not (key in model.refused and model.refused[key].kind is Kind.ENCODING)
+    ]
+
+
+def _plan(part: stages.Part, options: Options) -> planning.Plan:
+    whole = part.stage is None
+    return planning.plan(
+        part.key,
+        part.spec,
+        buckets=options.buckets,
+        rules=options.rules if whole else (),
+        observed=options.observed.get(part.signature, ()) if whole else (),
+    )
 
 
 def _count(plans: Mapping[str, planning.Plan], options: Options) -> int:
@@ -216,26 +231,19 @@ def _count(plans: Mapping[str, planning.Plan], options: Options) -> int:
     return found
 
 
-def _refusal(
-    model: ModelRecord,
-    key: str,
-    plans: Mapping[str, planning.Plan],
-    converted: Mapping[str, ConvertedSignature],
-) -> str | None:
+def _refusal(model: ModelRecord, key: str, routes: Mapping[str, stages.Route]) -> str | None:
+    if key in routes:
+        return None
     if key in model.refused:
         return model.refused[key].reason
-    if key in plans:
-        return converted[key].refused
     return "it is the initializer" if key == INIT_OP else "it was not chosen by --signature"
 
 
-def _nothing(
-    model: ModelRecord,
-    plans: Mapping[str, planning.Plan],
-    converted: Mapping[str, ConvertedSignature],
-) -> ConversionError:
-    reasons = [plan.unplanned for plan in plans.values() if plan.unplanned]
-    reasons += [found.refused for found in converted.values() if found.refused]
-    reasons += [f"signature {r.signature!r}: {r.reason}" for r in model.refused.values()]
+def _nothing(model: ModelRecord) -> ConversionError:
+    reasons = [
+        f"signature {key!r}: {refused.reason}"
+        for key, refused in model.refused.items()
+        if key != INIT_OP
+    ]
     why = "; ".join(dict.fromkeys(reasons)) or "it has no signatures: save it with signatures=..."
-    return ConversionError(f"{model.path}: nothing in it can be compiled: {why}")
+    return ConversionError(f"{model.path}: nothing in it can be served: {why}")

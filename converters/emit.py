@@ -11,14 +11,23 @@ import numpy as np
 
 from jaxrt import compiler
 from jaxrt.artifact import ArtifactWriter
-from jaxrt.converters import check
+from jaxrt.converters import check, hosting
 from jaxrt.converters.conversion import Converted, ConvertedSignature, spell
-from jaxrt.converters.records import ModelRecord
+from jaxrt.converters.records import ModelRecord, Stage
 from jaxrt.converters.seams import Steps, TensorFlow
+from jaxrt.converters.stages import Route, spec_of
 from jaxrt.errors import ConversionError, ModelError
-from jaxrt.manifest import ExecutableEntry, ProgramEntry, Stats
+from jaxrt.manifest import (
+    ExecutableEntry,
+    HostEntry,
+    ProgramEntry,
+    SignatureEntry,
+    StageEntry,
+    Stats,
+)
 from jaxrt.passes import prepare
 from jaxrt.program import Rows
+from jaxrt.specs import SignatureSpec, stage_key
 from jaxrt.target import Target
 
 Array = np.ndarray[Any, Any]
@@ -37,10 +46,13 @@ class Job:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Compiled:
-    """The programs of one signature as the manifest lists them, and its first one's executable."""
+    """The programs of one signature as the manifest lists them, and one of them still loaded."""
 
     entries: tuple[ProgramEntry, ...]
-    first: Any
+    sample: ProgramEntry
+    """The smallest of several rows, if there are such: of one row, a mean over rows is the row."""
+    executable: Any
+    """The sample's."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,14 +102,15 @@ def compile_signature(
     Raises ConversionError when the platform cannot run one of them.
     """
     entries = []
-    first = None
+    sample = next((i for i, p in enumerate(programs) if (p.planned.batch or 0) > 1), 0)
+    executable = None
     for index, program in enumerate(programs):
         stem = f"{_stem(key)}.{number}.{index}"
         job.steps.step(f"compile {key} {spell(program.planned.shapes)}")
         built = build(program, job.target)
         entries.append(_entry(job, stem, program, stored, built))
-        first = first or built.loaded
-    return Compiled(entries=tuple(entries), first=first)
+        executable = built.loaded if index == sample else executable
+    return Compiled(entries=tuple(entries), sample=entries[sample], executable=executable)
 
 
 def build(program: Converted, target: Target) -> compiler.Built:
@@ -111,18 +124,57 @@ def build(program: Converted, target: Target) -> compiler.Built:
         ) from error
 
 
+def signature(
+    job: Job,
+    number: int,
+    key: str,
+    spec: SignatureSpec,
+    route: Route | None,
+    compiled: Mapping[str, Compiled],
+    refused: str | None,
+) -> SignatureEntry:
+    """What the manifest says of one signature; host graphs and tables are written here."""
+    if route is None:
+        return SignatureEntry(spec=spec, refused=refused)
+    if route.whole is not None:
+        stage = hosting.whole(job.model, key, route.whole)
+        return SignatureEntry(spec=spec, stages=(stage,))
+    if not route.stages:
+        return SignatureEntry(spec=spec, programs=_entries(compiled, key))
+    return SignatureEntry(
+        spec=spec,
+        stages=tuple(
+            StageEntry(
+                spec=spec_of(stage),
+                host=_host(job, number, key, index, stage) if stage.where == "host" else None,
+                programs=_entries(compiled, stage_key(key, index)),
+            )
+            for index, stage in enumerate(route.stages)
+        ),
+    )
+
+
+def _entries(compiled: Mapping[str, Compiled], key: str) -> tuple[ProgramEntry, ...]:
+    return compiled[key].entries if key in compiled else ()
+
+
+def _host(job: Job, number: int, key: str, index: int, stage: Stage) -> HostEntry:
+    stem = f"{_stem(key)}.{number}.{index}"
+    return hosting.host_entry(job.tensorflow, job.model, job.writer, key, index, stage, stem=stem)
+
+
 def check_signature(
     job: Job, key: str, compiled: Compiled, arrays: Mapping[str, Array]
 ) -> dict[str, Any]:
-    """The signature's first program against TensorFlow on random inputs, for the report."""
-    entry = compiled.entries[0]
+    """One program of the signature against TensorFlow on random inputs, for the report."""
+    entry = compiled.sample
     job.steps.step(f"check {key} against TensorFlow")
     if entry.random:
         return {"skipped": "it draws random numbers: no two runs agree"}
     placed = compiler.Weights(job.target)
     placed.place({name: arrays[name] for name in entry.weights})
     program = compiler.LoadedProgram(
-        compiled.first,
+        compiled.executable,
         weights=placed.bind(entry.weights),
         inputs=compiler.avals(entry.input_names, entry.input_shapes, entry.input_dtypes),
         outputs=compiler.avals(entry.output_names, entry.output_shapes, entry.output_dtypes),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jaxrt import compiler
 from jaxrt.compiler import LoadedProgram
-from jaxrt.converters import conversion, emit
+from jaxrt.converters import conversion, emit, stages
 from jaxrt.converters.planning import Plan, Planned
 from jaxrt.converters.records import ModelRecord
 from jaxrt.converters.seams import TensorFlow
@@ -38,9 +38,12 @@ class Compiler:
         self._weights = weights
         self._target = target
         self._model: ModelRecord | None = None
+        self._parts: dict[str, stages.Part] = {}
 
     def compile(self, signature: str, shapes: Shapes) -> tuple[LoadedProgram, Rows]:
-        """One signature at `shapes`; INDEPENDENT where dim 0 is proven to be rows.
+        """One signature, or a device stage by its `stage_key`, at `shapes`.
+
+        INDEPENDENT where dim 0 is proven to be rows.
 
         Raises ConversionError when the signature does not take these shapes.
         """
@@ -48,11 +51,10 @@ class Compiler:
         if self._model is None:
             self._model = tensorflow.open_model(self._path, self._tags)
         model = self._model
-        if signature in model.refused:
-            raise ConversionError(model.refused[signature].reason)
-        planned = _planned(model.signatures[signature], shapes)
-        plan = Plan(programs=(planned,))
-        found = conversion.convert(tensorflow, model, signature, plan)
+        part = self._part(tensorflow, model, signature)
+        plan = Plan(programs=(_planned(part.spec, shapes),))
+        lowerer = stages.PartLowerer(tensorflow, {part.key: part})
+        found = conversion.convert(lowerer, model, signature, plan)
         if not found.programs:
             raise ConversionError(found.refused or f"{conversion.spell(shapes)} cannot be lowered")
         (program,) = found.programs
@@ -69,6 +71,16 @@ class Compiler:
             target=self._target,
         )
         return loaded, Rows.INDEPENDENT if program.rows.independent else Rows.DEPENDENT
+
+    def _part(self, tensorflow: TensorFlow, model: ModelRecord, key: str) -> stages.Part:
+        """The signature, or the device stage, that the engine knows as `key`."""
+        if key not in self._parts:
+            signature = key if key in model.signatures else key.rpartition("[")[0]
+            routes = stages.route(tensorflow, model, [signature], optimize=True)
+            if (why := routes[signature].whole) is not None:
+                raise ConversionError(why)
+            self._parts |= stages.parts(model, routes)
+        return self._parts[key]
 
 
 def _planned(spec: SignatureSpec, shapes: Shapes) -> Planned:

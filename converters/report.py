@@ -1,20 +1,21 @@
 """The optimization report: what was compiled, what was refused and why, and what was gained."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxrt.converters import emit, planning
 from jaxrt.converters.conversion import ConvertedSignature
 from jaxrt.converters.records import ModelRecord
+from jaxrt.manifest import ProgramEntry, SignatureEntry, StageEntry
+from jaxrt.specs import stage_key
 
 
 def make(
     *,
     model: ModelRecord,
-    refused: Mapping[str, str | None],
+    signatures: Mapping[str, SignatureEntry],
     plans: Mapping[str, planning.Plan],
     converted: Mapping[str, ConvertedSignature],
-    compiled: Mapping[str, emit.Compiled],
     checks: Mapping[str, Mapping[str, Any]],
     weights: emit.Prepared,
     seconds: float,
@@ -29,19 +30,44 @@ def make(
         },
         "signatures": {
             key: {
-                "refused": refused[key],
+                "refused": entry.refused,
                 "unplanned": plans[key].unplanned if key in plans else None,
                 "tensorflow_ops": list(model.ops.get(key, ())),
                 "notes": list(converted[key].notes) if key in converted else [],
                 "against_tensorflow": checks.get(key),
-                "programs": _programs(converted[key], compiled[key]) if key in compiled else [],
+                "programs": _programs(converted.get(key), entry.programs),
+                "stages": [
+                    _stage(stage, converted.get(stage_key(key, number)))
+                    for number, stage in enumerate(entry.stages)
+                ],
             }
-            for key in model.signatures
+            for key, entry in signatures.items()
         },
     }
 
 
-def _programs(signature: ConvertedSignature, compiled: emit.Compiled) -> list[dict[str, Any]]:
+def _stage(stage: StageEntry, converted: ConvertedSignature | None) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "where": "device" if stage.host is None else "host",
+        "inputs": list(stage.spec.inputs),
+        "outputs": list(stage.spec.outputs),
+        "programs": _programs(converted, stage.programs),
+    }
+    if stage.host is not None:
+        found |= {
+            "executor": stage.host.executor,
+            "ops": list(stage.host.ops),
+            "why": stage.host.why,
+            "rows": stage.host.rows,
+        }
+    return found
+
+
+def _programs(
+    signature: ConvertedSignature | None, entries: Sequence[ProgramEntry]
+) -> list[dict[str, Any]]:
+    if signature is None or not entries:
+        return []
     return [
         {
             "key": entry.key,
@@ -55,5 +81,5 @@ def _programs(signature: ConvertedSignature, compiled: emit.Compiled) -> list[di
             "equations_prepared": len(program.split.prepare.jaxpr.eqns),
             "stats": entry.stats.to_json(),
         }
-        for program, entry in zip(signature.programs, compiled.entries, strict=True)
+        for program, entry in zip(signature.programs, entries, strict=True)
     ]

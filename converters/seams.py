@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jaxrt.converters.records import Lowered, ModelRecord, Refused
+from jaxrt.converters.records import Lowered, ModelRecord, Refused, Segmented, Table
 from jaxrt.program import Shapes
 
 Array = np.ndarray[Any, Any]
@@ -22,6 +22,18 @@ class TensorFlow(Lowerer, Protocol):
     """What a build asks of TensorFlow; `converters.worker.Bridge`."""
 
     def open_model(self, path: Path, tags: Sequence[str]) -> ModelRecord: ...
+
+    def lower(
+        self,
+        model: ModelRecord,
+        signature: str,
+        shapes: Shapes,
+        stage: int | None = None,
+    ) -> Lowered | Refused: ...
+
+    def segment(self, model: ModelRecord, signature: str) -> Segmented | Refused: ...
+
+    def tables(self, model: ModelRecord, signature: str, stage: int) -> Mapping[str, Table]: ...
 
     def weights(
         self, model: ModelRecord, names: Iterable[str] | None = None

@@ -3,18 +3,23 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
 
 from jaxrt import compiler
 from jaxrt.artifact import Artifact
 from jaxrt.compiler import LoadedProgram
 from jaxrt.errors import ArtifactError, DeviceError
-from jaxrt.manifest import ProgramEntry
+from jaxrt.manifest import HostEntry, ProgramEntry, StageEntry
 from jaxrt.program import Rows
-from jaxrt.specs import SignatureSpec
+from jaxrt.specs import SignatureSpec, stage_key
 from jaxrt.target import Target
 
 log = logging.getLogger("jaxrt.loader")
+
+Array = np.ndarray[Any, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,11 +34,27 @@ class LoadedEntry:
     seconds: float
 
 
+class HostProgram(Protocol):
+    """A host segment, loaded; `jaxrt.converters.host` has them."""
+
+    def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LoadedStage:
+    """One segment of a signature that is cut; `host` is None for a device segment."""
+
+    entry: StageEntry
+    programs: tuple[LoadedEntry, ...]
+    host: HostProgram | None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedSignature:
     spec: SignatureSpec
     programs: tuple[LoadedEntry, ...]
     refused: str | None
+    stages: tuple[LoadedStage, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,14 +63,30 @@ class LoadedModel:
     weights: compiler.Weights
 
     @property
+    def parts(self) -> dict[str, tuple[LoadedEntry, ...]]:
+        """Signature, or device stage by its `stage_key` → its programs."""
+        found = {}
+        for name, signature in self.signatures.items():
+            found[name] = signature.programs
+            for number, stage in enumerate(signature.stages):
+                found[stage_key(name, number)] = stage.programs
+        return found
+
+    @property
     def entries(self) -> list[LoadedEntry]:
-        return [e for s in self.signatures.values() for e in s.programs]
+        return [entry for entries in self.parts.values() for entry in entries]
 
 
 def load(
-    artifact: Artifact, target: Target, *, step: Callable[[str], None] = lambda text: None
+    artifact: Artifact,
+    target: Target,
+    *,
+    open_host: Callable[[HostEntry], HostProgram],
+    step: Callable[[str], None] = lambda text: None,
 ) -> LoadedModel:
     """Every program of an artifact on the target's device, weights placed once.
+
+    `open_host` makes what runs a host segment; it is called only where there is one.
 
     Raises DeviceError when the artifact is for another platform, ArtifactError when neither the
     executable nor the portable program can be used.
@@ -64,14 +101,35 @@ def load(
     weights = compiler.Weights(target)
     signatures = {}
     for name, signature in artifact.manifest.signatures.items():
-        entries = []
-        for entry in signature.programs:
-            step(entry.key)
-            entries.append(_load_entry(artifact, entry, weights, target))
+        stages = [
+            LoadedStage(
+                entry=stage,
+                programs=_load(artifact, stage.programs, weights, target, step),
+                host=open_host(stage.host) if stage.host else None,
+            )
+            for stage in signature.stages
+        ]
         signatures[name] = LoadedSignature(
-            spec=signature.spec, programs=tuple(entries), refused=signature.refused
+            spec=signature.spec,
+            programs=_load(artifact, signature.programs, weights, target, step),
+            refused=signature.refused,
+            stages=tuple(stages),
         )
     return LoadedModel(signatures=signatures, weights=weights)
+
+
+def _load(
+    artifact: Artifact,
+    entries: Sequence[ProgramEntry],
+    weights: compiler.Weights,
+    target: Target,
+    step: Callable[[str], None],
+) -> tuple[LoadedEntry, ...]:
+    found = []
+    for entry in entries:
+        step(entry.key)
+        found.append(_load_entry(artifact, entry, weights, target))
+    return tuple(found)
 
 
 def _load_entry(

@@ -15,6 +15,7 @@ from jaxrt.entries import StageEntry as StageEntry
 from jaxrt.entries import Stats as Stats
 from jaxrt.errors import ArtifactError
 from jaxrt.fields import Fields
+from jaxrt.specs import stage_key
 
 # Format versions; a reader of an older one, or a refusal that names both, comes with each.
 # Version 1, November 22nd, 2026, the first: weights.safetensors, programs/, executables/, host/.
@@ -124,10 +125,17 @@ class Manifest:
     @property
     def programs(self) -> tuple[ProgramEntry, ...]:
         """Of all signatures and stages, in their order."""
-        found = []
-        for entry in self.signatures.values():
-            found += [*entry.programs, *(p for stage in entry.stages for p in stage.programs)]
-        return tuple(found)
+        return tuple(program for programs in self.parts.values() for program in programs)
+
+    @property
+    def parts(self) -> dict[str, tuple[ProgramEntry, ...]]:
+        """Signature, or device stage by its `stage_key` → its programs; those that have some."""
+        found = {}
+        for name, entry in self.signatures.items():
+            found[name] = entry.programs
+            for number, stage in enumerate(entry.stages):
+                found[stage_key(name, number)] = stage.programs
+        return {key: programs for key, programs in found.items() if programs}
 
     @property
     def hosts(self) -> tuple[HostEntry, ...]:

@@ -11,11 +11,6 @@ Shapes = Mapping[str, tuple[int, ...]]
 """Input name → its full shape, batch first."""
 
 
-def stage_key(signature: str, stage: int) -> str:
-    """The name of a stage where names of signatures are expected: `serving_default[1]`."""
-    return f"{signature}[{stage}]"
-
-
 class Rows(enum.Enum):
     """Whether row i of every output depends on row i of the inputs alone.
 

@@ -143,3 +143,8 @@ class SignatureSpec:
             method_name=data["method_name"],
             defaults=data["defaults"],
         )
+
+
+def stage_key(signature: str, stage: int) -> str:
+    """The name of a stage where names of signatures are expected: `serving_default[1]`."""
+    return f"{signature}[{stage}]"

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from jaxrt.errors import InvalidArgument
-from jaxrt.program import stage_key
 from jaxrt.serving.engine.scheduler import Scheduler
 from jaxrt.serving.engine.servable import (
     HostTensors,
@@ -18,7 +17,7 @@ from jaxrt.serving.engine.servable import (
 )
 from jaxrt.serving.engine.version import Version
 from jaxrt.serving.engine.warmup import warm
-from jaxrt.specs import Dim, SignatureSpec, TensorSpec
+from jaxrt.specs import Dim, SignatureSpec, TensorSpec, stage_key
 
 VOCABULARY = {b"a": 1, b"b": 2}
 

@@ -9,13 +9,13 @@ from typing import Protocol
 from jaxrt import loader
 from jaxrt.artifact import Artifact, open_artifact
 from jaxrt.buckets import Buckets
-from jaxrt.cli import console
+from jaxrt.cli import console, hosts
 from jaxrt.compiler import Weights
 from jaxrt.errors import ModelError, UsageError
 from jaxrt.serving import config
 from jaxrt.serving.engine import source
 from jaxrt.serving.engine.scheduler import Scheduler
-from jaxrt.serving.engine.servable import OnDemand, SignaturePrograms
+from jaxrt.serving.engine.servable import OnDemand, Rows, SignaturePrograms, StagePrograms
 from jaxrt.serving.engine.version import Version
 from jaxrt.target import Target
 
@@ -58,6 +58,7 @@ class Loading:
 
     target: Target
     scheduler: Scheduler
+    host_scheduler: Scheduler
     saved_models: Callable[[], SavedModels]
 
 
@@ -116,12 +117,12 @@ def _load_version(
         )
     if kind is source.Kind.ARTIFACT:
         artifact = open_artifact(version.path)
-        model = loader.load(artifact, loading.target)
+        model = loader.load(artifact, loading.target, open_host=hosts.opener(artifact))
         return _ready(name, version, artifact, model, loading, None)
     saved_models = loading.saved_models()
     # The store has just compared every hash.
     artifact = open_artifact(saved_models.artifact(name, version.path), verify=False)
-    model = loader.load(artifact, loading.target)
+    model = loader.load(artifact, loading.target, open_host=hosts.opener(artifact))
     return _ready(name, version, artifact, model, loading, saved_models)
 
 
@@ -137,6 +138,7 @@ def _ready(
         key: SignaturePrograms(
             spec=signature.spec,
             programs=[(entry.program, entry.rows) for entry in signature.programs],
+            stages=[_stage(stage) for stage in signature.stages],
             refused=signature.refused and f"signature {key!r} of model {name}: {signature.refused}",
         )
         for key, signature in model.signatures.items()
@@ -146,7 +148,18 @@ def _ready(
         version=version.version,
         signatures=signatures,
         scheduler=loading.scheduler,
+        host_scheduler=loading.host_scheduler,
         on_demand=saved_models.on_demand(version.path, model.weights) if saved_models else None,
         batch_sizes=saved_models.batch_sizes if saved_models else None,
     )
     return Ready(version=made, model=model, artifact=artifact, path=version.path)
+
+
+def _stage(stage: loader.LoadedStage) -> StagePrograms:
+    host = stage.entry.host
+    return StagePrograms(
+        spec=stage.entry.spec,
+        programs=[(entry.program, entry.rows) for entry in stage.programs],
+        host=stage.host,
+        rows=Rows.DEPENDENT if host is None else Rows(host.rows),
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 from jaxrt import target
 from jaxrt.cli import console, loading, options
 from jaxrt.cli.loading import Ready, SavedModels, Wanted
-from jaxrt.cli.startlog import started_table
+from jaxrt.cli.startlog import host_lines, started_table
 from jaxrt.cli.tables import INIT_OP
 from jaxrt.errors import FailedPrecondition, UsageError
 from jaxrt.serving import server
@@ -70,9 +70,14 @@ def serve(settings: Settings, *, started: float) -> None:
     scheduler = Scheduler(
         name=attached.platform, max_enqueued_batches=settings.max_enqueued_batches
     )
+    host = Scheduler(
+        name="host",
+        threads=os.cpu_count() or 1,
+        max_enqueued_batches=settings.max_enqueued_batches,
+    )
     with contextlib.ExitStack() as stack:
-        loaded = _load(models, _Lazily(stack, settings, attached), scheduler)
-        manager = Manager(schedulers=[scheduler], models=[m.name for m in models])
+        loaded = _load(models, _Lazily(stack, settings, attached), scheduler, host)
+        manager = Manager(schedulers=[scheduler, host], models=[m.name for m in models])
 
         async def start() -> None:
             await _open(manager, loaded, settings.allow_version_labels_for_unavailable_models)
@@ -95,10 +100,13 @@ def serve(settings: Settings, *, started: float) -> None:
 
 
 def _load(
-    models: Sequence[Wanted], saved_models: "_Lazily", scheduler: Scheduler
+    models: Sequence[Wanted], saved_models: "_Lazily", scheduler: Scheduler, host: Scheduler
 ) -> list[tuple[Wanted, list[Ready]]]:
     plan = loading.Loading(
-        target=saved_models.target, scheduler=scheduler, saved_models=saved_models.get
+        target=saved_models.target,
+        scheduler=scheduler,
+        host_scheduler=host,
+        saved_models=saved_models.get,
     )
     with console.progress("load models") as steps:
         loaded = loading.load(models, plan, steps=steps)
@@ -150,6 +158,8 @@ async def _open(
         for ready in versions:
             warmed = await warm(ready.version)
             console.stderr().print(started_table(model.name, ready.version.version, ready, warmed))
+            for line in host_lines(ready):
+                log.info("%s", line)
             for line in _refusals(ready):
                 log.warning("%s", line)
             manager.add(ready.version)

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from jaxrt.cli.console import size, table
 from jaxrt.cli.loading import Ready
-from jaxrt.cli.tables import shapes
+from jaxrt.cli.tables import runner, shapes
 from jaxrt.serving.engine.warmup import Warmed
 
 
@@ -14,8 +14,8 @@ def started_table(name: str, version: int, ready: Ready, warmed: Sequence[Warmed
     """What runs where after a start, and why an executable was compiled again."""
     first = {(w.signature, tuple(sorted(w.shapes.items()))): w.seconds for w in warmed}
     rows = []
-    for key, signature in ready.model.signatures.items():
-        for loaded in signature.programs:
+    for key, entries in ready.model.parts.items():
+        for loaded in entries:
             at = (key, tuple(sorted(loaded.entry.input_shapes.items())))
             rows.append(
                 [
@@ -33,3 +33,13 @@ def started_table(name: str, version: int, ready: Ready, warmed: Sequence[Warmed
         ["signature", "input shapes", "rows", "runs", "loaded in", "first run"],
         rows,
     )
+
+
+def host_lines(ready: Ready) -> list[str]:
+    """One line for each host segment: what runs it, and why it is not on the device."""
+    return [
+        f"signature {key!r} stage {number}: {runner(stage.entry.host)}: {stage.entry.host.why}"
+        for key, signature in ready.model.signatures.items()
+        for number, stage in enumerate(signature.stages)
+        if stage.entry.host
+    ]

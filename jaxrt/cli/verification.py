@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxrt import loader, target
 from jaxrt.artifact import open_artifact
-from jaxrt.cli import building, console
+from jaxrt.cli import building, console, hosts
 from jaxrt.cli.tables import shapes
 from jaxrt.converters import check
 from jaxrt.converters.seams import TensorFlow
@@ -47,7 +47,7 @@ def verify(
     """
     model = building.saved_model(against)
     with open_artifact(artifact) as opened, building.Bridges() as bridges:
-        loaded = loader.load(opened, target.select(device))
+        loaded = loader.load(opened, target.select(device), open_host=hosts.opener(opened))
         if not loaded.entries:
             raise VerificationError(f"{artifact}: it holds no program, so nothing was compared")
         steps.total(len(loaded.entries) + 1)

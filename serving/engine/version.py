@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxrt.buckets import Buckets
 from jaxrt.errors import InvalidArgument, Unavailable, Unimplemented
-from jaxrt.program import Shapes, stage_key
+from jaxrt.program import Shapes
 from jaxrt.serving.engine.lane import Lane, alone, title
 from jaxrt.serving.engine.pipeline import HostStage, Pipeline, Run
 from jaxrt.serving.engine.planned import Planned
@@ -21,7 +21,7 @@ from jaxrt.serving.engine.servable import (
     StagePrograms,
 )
 from jaxrt.serving.engine.unplanned import Compiled, Refused, Unplanned
-from jaxrt.specs import DTYPES, SignatureSpec
+from jaxrt.specs import DTYPES, SignatureSpec, stage_key
 
 
 class Version:

@@ -1,0 +1,77 @@
+"""Host stages → what an artifact holds of them: graphs, tables, or the SavedModel itself."""
+
+import shutil
+from pathlib import Path
+
+from jaxrt.artifact import ArtifactWriter
+from jaxrt.converters.host import graph, native, tables
+from jaxrt.converters.host.executors import SAVED_MODEL
+from jaxrt.converters.records import ModelRecord, Stage
+from jaxrt.converters.seams import TensorFlow
+from jaxrt.manifest import HostEntry, StageEntry
+from jaxrt.program import Rows
+from jaxrt.specs import SignatureSpec
+
+
+def whole(model: ModelRecord, key: str, why: str) -> StageEntry:
+    """A signature that TensorFlow runs as it is; `copy_saved_model` brings the model."""
+    spec = model.signatures[key]
+    return StageEntry(
+        spec=SignatureSpec(inputs=spec.inputs, outputs=spec.outputs),
+        host=HostEntry(
+            executor="saved_model",
+            rows=Rows.DEPENDENT.value,
+            ops=model.ops.get(key, ()),
+            why=why,
+            signature=key,
+        ),
+    )
+
+
+def copy_saved_model(path: Path, writer: ArtifactWriter) -> None:
+    """The SavedModel into the artifact: it must not depend on where it came from."""
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            shutil.copyfile(file, writer.file(f"{SAVED_MODEL}/{file.relative_to(path).as_posix()}"))
+
+
+def host_entry(
+    tensorflow: TensorFlow,
+    model: ModelRecord,
+    writer: ArtifactWriter,
+    signature: str,
+    number: int,
+    stage: Stage,
+    *,
+    stem: str,
+) -> HostEntry:
+    """Writes the graph and the tables of host stage `number`, and chooses who runs it."""
+    assert stage.graph is not None
+    content = Path(stage.graph).read_bytes()
+    file = f"host/{stem}.pb"
+    writer.file(file).write_bytes(content)
+    found = {}
+    if stage.tables:
+        contents = tensorflow.tables(model, signature, number)
+        for index, node in enumerate(stage.tables):
+            found[node] = f"host/{stem}.{index}.table"
+            tables.write(writer.file(found[node]), contents[node])
+    return HostEntry(
+        executor="tensorflow" if _missing(content, stage) else "native",
+        rows=(Rows.INDEPENDENT if stage.rowwise else Rows.DEPENDENT).value,
+        ops=stage.ops,
+        why=stage.why,
+        graph=file,
+        feeds=stage.feeds,
+        fetches=stage.fetches,
+        targets=stage.targets,
+        tables=found,
+    )
+
+
+def _missing(content: bytes, stage: Stage) -> tuple[str, ...]:
+    """Ops that only TensorFlow runs, or runs to the last digit."""
+    parsed = graph.parse(content)
+    feeds, fetches = tuple(stage.feeds.values()), tuple(stage.fetches.values())
+    lacking = native.missing(parsed, fetches, feeds, stage.tables)
+    return lacking + native.inexact(parsed, fetches, feeds) + stage.targets
