@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import dataclasses
+import http.client
+import json
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -92,3 +94,23 @@ def serving(app: ASGIApp) -> Iterator[tuple[str, int]]:
         server.should_exit = True
         thread.join()
         listener.close()
+
+
+def infer(address: tuple[str, int], target: str, body: bytes) -> tuple[int, bytes]:
+    """POST /v1/models/`target`: the status and the body of the answer, which is JSON."""
+    connection = http.client.HTTPConnection(*address, timeout=30)
+    try:
+        connection.request("POST", "/v1/models/" + target, body)
+        response = connection.getresponse()
+        assert response.headers["content-type"] == "application/json"
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def inference_error(address: tuple[str, int], target: str, body: bytes) -> tuple[int, str]:
+    """The status and the message of an answer that holds nothing but an error."""
+    status, answer = infer(address, target, body)
+    found = json.loads(answer)
+    assert list(found) == ["error"]
+    return status, found["error"]

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxrt.errors import InvalidArgument
 from jaxrt.serving.rest.json_value import Value
-from jaxrt.serving.rest.tensors import Array, assemble, block, collect
+from jaxrt.serving.rest.tensors import Array, assemble, block, collect, shape_text
 from jaxrt.specs import DType
 
 
@@ -28,7 +28,9 @@ class Column:
         elif size != self.size:
             raise InvalidArgument(f"Expecting tensor size: {self.size} but got: {size}")
         elif shape != self.shape:
-            raise InvalidArgument(f"Expecting shape {_text(self.shape)} but got: {_text(shape)}")
+            raise InvalidArgument(
+                f"Expecting shape {shape_text(self.shape)} but got: {shape_text(shape)}"
+            )
         self.items += 1
 
     def _append(self, value: Value) -> tuple[tuple[int, ...], int]:
@@ -49,7 +51,3 @@ class Column:
         parts = [assemble(c, self.dtype) if isinstance(c, list) else c for c in self.chunks]
         flat = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return flat.reshape(self.items, *self.shape)
-
-
-def _text(shape: tuple[int, ...]) -> str:
-    return "[" + ",".join(map(str, shape)) + "]"

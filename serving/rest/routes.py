@@ -4,15 +4,16 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from starlette.types import Receive, Scope, Send
 
-from jaxrt.errors import Cancelled, InvalidArgument, RequestError, Unimplemented
+from jaxrt.errors import Cancelled, InvalidArgument, RequestError
 from jaxrt.serving.engine.servable import HostTensors, Models, Servable
-from jaxrt.serving.rest import decode, encode
+from jaxrt.serving.rest import classification, decode, encode, regression
 from jaxrt.serving.rest.body import Disconnected, inflated, read_body
 from jaxrt.serving.rest.errors import HTTP_STATUS, error_body, html_page
+from jaxrt.serving.rest.examples import examples, fed
 from jaxrt.serving.rest.json_reader import parse
 from jaxrt.serving.rest.metadata import metadata_body
 from jaxrt.serving.rest.status import status_body
@@ -48,16 +49,24 @@ class RestApi:
 
     `timeout_ms` (`--rest_api_timeout_in_ms`) bounds a prediction, 0 or less means no limit; `clock`
     is the one of the deadlines that `Servable.predict` takes; `cors` adds the three CORS headers to
-    every answer but the HTML pages. A client that hangs up cancels its prediction.
+    every answer but the HTML pages; `check_method_name` (`--enable_signature_method_name_check`)
+    makes classify and regress look at it. A client that hangs up cancels its prediction.
     """
 
     def __init__(
-        self, models: Models, *, clock: Callable[[], float], timeout_ms: int, cors: bool
+        self,
+        models: Models,
+        *,
+        clock: Callable[[], float],
+        timeout_ms: int,
+        cors: bool,
+        check_method_name: bool = False,
     ) -> None:
         self._models = models
         self._clock = clock
         self._timeout = timeout_ms / 1000 if timeout_ms > 0 else None
         self._cors = cors
+        self._check_method_name = check_method_name
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["raw_path"]
@@ -106,7 +115,7 @@ class RestApi:
             body = await _in_thread(inflated, body)
         if target.verb is Verb.PREDICT:
             return await self._predict(target, body, receive)
-        await self._examples(target, body)
+        return await self._infer(target, body, receive)
 
     def _servable(self, target: Target) -> Servable:
         return self._models.get(target.model, version=target.version, label=target.label)
@@ -121,14 +130,20 @@ class RestApi:
         write = encode.rows if form is decode.Format.ROW else encode.columns
         return await _apart(encode.encoded_size(outputs), write, outputs, spec.outputs)
 
-    async def _examples(self, target: Target, body: bytes) -> NoReturn:
+    async def _infer(self, target: Target, body: bytes, receive: Receive) -> bytes:
+        """Classify and regress: all of the body is read before the model is looked up."""
+        api = classification if target.verb is Verb.CLASSIFY else regression
         request = await _apart(len(body), parse, body)
         name = decode.signature_name(request) or decode.DEFAULT_SIGNATURE
-        if name not in self._servable(target).signatures:
+        serialized = await _apart(len(body), examples, request)
+        servable = self._servable(target)
+        if name not in servable.signatures:
             raise InvalidArgument(f"No signature was found with the name: {name}")
-        raise Unimplemented(
-            f":{target.verb.value} is not served: send serialized tf.Examples to :predict instead"
-        )
+        spec = servable.signatures[name]
+        api.check(spec, self._check_method_name)
+        outputs = await self._run(servable, name, fed(spec, serialized), receive)
+        size = encode.encoded_size(outputs)
+        return await _apart(size, api.body, outputs, spec, len(serialized))
 
     async def _run(
         self, servable: Servable, signature: str, inputs: HostTensors, receive: Receive

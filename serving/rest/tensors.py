@@ -78,6 +78,11 @@ def is_base64(value: Value) -> bool:
     return key == b"b64" and isinstance(text, bytes)
 
 
+def shape_text(shape: tuple[int, ...]) -> str:
+    """TensorFlow's text of a shape: `[2,3]`."""
+    return "[" + ",".join(map(str, shape)) + "]"
+
+
 def shape_of(value: Value) -> tuple[int, ...]:
     """The shape by the first element of each level; () for anything that is no list."""
     shape: list[int] = []
