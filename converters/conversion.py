@@ -17,9 +17,6 @@ from jaxrt.program import Program, Shapes
 Array = np.ndarray[Any, Any]
 Note = Callable[[str], None]
 
-WITNESSES = (5, 7, 3)
-"""Batch sizes lifted beside the buckets, never compiled: see `_witness`."""
-
 RANDOM = frozenset({"rng_uniform", "rng_bit_generator", "random_bits", "threefry2x32"})
 """Primitives whose results TensorFlow seeds per run."""
 
@@ -162,10 +159,8 @@ def _witness(variant: Sequence[Planned]) -> list[Planned]:
     TensorFlow's bridge folds shapes into constants: a graph that switches on `shape(x)[0] % 3`
     lowers to a different function at each size, and each of them may have independent rows.
     """
-    sizes = {p.batch for p in variant}
-    if None in sizes:
-        return []
-    return [variant[0].rebatch(next(n for n in WITNESSES if n not in sizes))]
+    sizes = {p.batch for p in variant if p.batch is not None}
+    return [variant[0].rebatch(rows.witness(sizes))] if sizes else []
 
 
 def spell(shapes: Shapes) -> str:

@@ -297,6 +297,17 @@ def while_time_major(w: Weights, x: Array) -> Array:
     return jnp.transpose(out, (1, 0, 2))
 
 
+def convolutional_memory(w: Weights, x: Array) -> Any:
+    """[B, T, H, W, C]: the state starts as zeros, the same for every row."""
+    major = jnp.transpose(x, (1, 0, 2, 3, 4))
+
+    def body(t: Array, state: Array) -> Array:
+        frame = lax.dynamic_index_in_dim(major, t, 0, keepdims=False)
+        return jnp.tanh(conv(frame, w["k"]) + conv(state, w["r"]))
+
+    return lax.fori_loop(0, x.shape[1], body, jnp.zeros((*x.shape[:1], 4, 4, 2), F32))
+
+
 def own_rows(w: Weights, x: Array, at: Array) -> tuple[Array, Array, Array]:
     n = x.shape[0]
     picked = x[jnp.arange(n), at[:, 0]]
@@ -379,6 +390,11 @@ PROVEN: dict[str, tuple[Callable[..., Any], Mapping[str, Spec], Mapping[str, Any
     ),
     "an LSTM by scan": (lstm_scan, SERIES, {"w": weight(9, 16)}),
     "a loop over time": (while_time_major, SERIES, {"w": weight(9, 16)}),
+    "a loop of convolutions": (
+        convolutional_memory,
+        one(3, 4, 4, 3),
+        {"k": weight(3, 3, 3, 2), "r": weight(3, 3, 2, 2)},
+    ),
     "gathers of the own row": (own_rows, PICKS, {}),
     "a gather of the own row by a clamped index": (own_number_in_bounds, PICKS, {}),
     "scatters to the own row": (written_to_own_rows, PICKS, {}),
@@ -506,3 +522,31 @@ def test_a_shared_input_has_no_rows_and_may_scale_them() -> None:
     }
     assert rows.verdict(programs, frozenset({"keep"})).independent
     assert "input 'keep' has shape []" in rows.verdict(programs).reason
+
+
+@pytest.mark.parametrize(
+    ("sizes", "wanted"),
+    [
+        ({1}, 2),
+        ({8}, 7),
+        ({1, 8, 32}, 7),
+        ({2}, 3),
+        ({1, 2}, 5),
+        ({4, 5}, 7),
+        ({3}, 4),
+        ({1, 3}, 4),
+    ],
+)
+def test_the_witness_makes_two_batch_sizes_neighbours(sizes: set[int], wanted: int) -> None:
+    assert rows.witness(sizes) == wanted
+
+
+@pytest.mark.parametrize("modulus", [2, 3, 4, 5, 6, 7])
+@pytest.mark.parametrize("bucket", [1, 2, 3, 8, 32])
+def test_no_remainder_of_the_batch_size_hides_from_the_witness(bucket: int, modulus: int) -> None:
+    found = verdict(
+        lambda w, x: x * float(x.shape[0] % modulus + 1),
+        one(6),
+        sizes=(bucket, rows.witness({bucket})),
+    )
+    assert "a constant differs" in found.reason

@@ -6,7 +6,8 @@ between strangers, be padded to a bucket, or be cut into pieces.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from jaxrt.passes import layout
 from jaxrt.passes.layout import Value
@@ -88,6 +89,19 @@ def verdict(
         if reason := same_function(programs_by_batch[size], programs_by_batch[sizes[-1]], shared):
             return _dependent(reason)
     return RowsVerdict(independent=True, reason=f"proven at batch sizes {sizes}")
+
+
+def witness(sizes: Collection[int]) -> int:
+    """A batch size to lift beside `sizes`, never to serve, so that two of them are neighbours.
+
+    Neighbours differ modulo every number, so no `switch(batch % n)` is one function at both: 5 and
+    8 would agree on `batch % 3`. Sizes from 3 up are preferred: fewer dimensions equal them.
+    """
+    beside = [s + step for s in sorted(sizes) for step in (-1, 1)]
+    if not any(s in sizes for s in beside):
+        return next((n for n in beside if n > 2), 2)
+    candidates: Iterator[int] = itertools.count(5, 2)
+    return next(n for n in candidates if n not in sizes)
 
 
 def _alone(program: Program, shared: frozenset[str]) -> str | None:

@@ -31,12 +31,12 @@ def convolution(site: Site, x: Value, kernel: Value) -> Value:
         raise Mix("convolves with a kernel that holds rows of the batch")
     numbers = site.params["dimension_numbers"]
     at = numbers.lhs_spec[0]
-    if x.rows_axis is None:
-        return layout.of_weight(site.shape)
-    if x.rows_axis != at or site.params["batch_group_count"] != 1:
+    grouped = site.params["batch_group_count"] != 1
+    if x.rows_axis not in (None, at) or (grouped and x.rows_axis is not None):
         raise Mix("convolves over the rows of the batch")
     axes = [layout.varies(n) for n in site.shape]
-    axes[numbers.out_spec[0]] = layout.settle(x.axes[at])
+    if not grouped:
+        axes[numbers.out_spec[0]] = layout.settle(x.axes[at])
     return Value(axes=tuple(axes))
 
 
