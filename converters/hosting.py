@@ -3,9 +3,8 @@
 import shutil
 from pathlib import Path
 
-from jaxrt.artifact import ArtifactWriter
+from jaxrt.artifact import SAVED_MODEL, ArtifactWriter
 from jaxrt.converters.host import graph, native, tables
-from jaxrt.converters.host.executors import SAVED_MODEL
 from jaxrt.converters.records import ModelRecord, Stage
 from jaxrt.converters.seams import TensorFlow
 from jaxrt.manifest import HostEntry, StageEntry

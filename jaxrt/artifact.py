@@ -35,6 +35,8 @@ from jaxrt.weights import Array, Shaped, Weights, open_weights, stream_weights, 
 
 WEIGHTS = "weights.safetensors"
 REPORT = "report.json"
+SAVED_MODEL = "host/saved_model"
+"""The SavedModel itself, where TensorFlow runs signatures whole."""
 _AGAIN = "recompile with `jaxrt compile`"
 
 

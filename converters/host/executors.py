@@ -5,13 +5,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jaxrt.artifact import Artifact
+from jaxrt.artifact import SAVED_MODEL, Artifact
 from jaxrt.converters.host import graph, native, tables, tensorflow
 from jaxrt.errors import ModelError
 from jaxrt.manifest import HostEntry
-
-SAVED_MODEL = "host/saved_model"
-"""The SavedModel of an artifact whose signatures TensorFlow runs whole."""
 
 
 class HostProgram(Protocol):
