@@ -190,6 +190,14 @@ def test_a_weight_as_long_as_the_batch_is_not_taken_for_rows() -> None:
     assert "depends on the position in the batch" in found.reason
 
 
+def test_noise_drawn_per_run_says_nothing_of_other_rows() -> None:
+    def dropout(w: Weights, x: Array) -> Array:
+        kept = lax.rng_uniform(np.float32(0), np.float32(1), x.shape) < 0.5
+        return jnp.where(kept, x, np.float32(0))
+
+    assert rows.prove(program(dropout, 5, one(6)), 5).independent
+
+
 def test_an_input_without_rows_is_named() -> None:
     found = program(lambda w, x: x * 2.0, 5, one(6))
     assert rows.prove(found, 4).reason == ("input 'x' has shape [5, 6], want rows on axis 0 of 4")

@@ -207,8 +207,18 @@ def iota(site: Site) -> Value:
     return counting or plain
 
 
+@rule("rng_uniform")
+def fresh_noise(site: Site, low: Value, high: Value) -> Value:
+    """Drawn anew each run, each number by itself: no row's noise says anything of another's.
+
+    TensorFlow seeds such an op per run, so a row alone and in a batch differ as two runs do.
+    """
+    if low.rows_axis is not None or high.rows_axis is not None:
+        raise Mix("draws between bounds that depend on the rows")
+    return Value(axes=tuple(layout.same(n) for n in site.shape))
+
+
 @rule(
-    "rng_uniform",
     "rng_bit_generator",
     "random_bits",
     "random_seed",
@@ -222,4 +232,4 @@ def iota(site: Site) -> Value:
 )
 @sees_mixed
 def random(site: Site, *values: Value) -> Value:
-    raise Mix("is random: one stream of numbers feeds all rows")
+    raise Mix("is random: one seeded stream of numbers feeds all rows")
