@@ -5,6 +5,7 @@ segment that nothing else runs.
 """
 
 import os
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -85,7 +86,7 @@ class GraphProgram:
         """Raises a RequestError with TensorFlow's code and text."""
         try:
             found = self._call(*(inputs[name] for name in self._names))
-        except self._errors as error:
+        except (self._errors, UnicodeDecodeError) as error:
             raise told(error) from error
         return {n: np.asarray(v) for n, v in zip(self._outputs, found, strict=False)}
 
@@ -146,15 +147,21 @@ class SignatureProgram:
         try:
             with self._lock:
                 found = self._call(*(inputs[name] for name in self._names))
-        except self._errors as error:
+        except (self._errors, UnicodeDecodeError) as error:
             raise told(error) from error
         return {name: np.asarray(v) for name, v in zip(self._outputs, found, strict=True)}
 
 
+_DETECTED = re.compile(r"Detected at node .*?\nNode: '[^\n]*'\n", re.DOTALL)
+
+
 def told(error: Any) -> RequestError:
     """TensorFlow's error as ours: its code, its text without the Python stack."""
+    if isinstance(error, UnicodeDecodeError):
+        # Its binding cannot make an error of a text that quotes bytes of the request.
+        return InvalidArgument(error.object.decode("utf-8", "replace").strip())
     text = str(error.message or error)
-    text = text.removeprefix("Graph execution error:").lstrip()
+    text = _DETECTED.sub("", text.removeprefix("Graph execution error:").lstrip())
     for end in ("\n\nOriginal stack trace", "\n\nErrors may have originated", " [Op:"):
         text = text.partition(end)[0]
     return _CODES.get(error.error_code, Internal)(text.strip())
