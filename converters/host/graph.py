@@ -65,7 +65,7 @@ class Graph:
     functions: Mapping[str, Function]
 
 
-def read(data: bytes, where: str = "the graph") -> Graph:
+def parse(data: bytes, where: str = "the graph") -> Graph:
     """GraphDef bytes → records. Raises ModelError where they are no GraphDef."""
     parsed = message_class("Graph")()
     try:

@@ -5,7 +5,21 @@ from typing import Any
 
 import numpy as np
 
-from jaxrt.converters.host import ops_control, ops_lookup, ops_numeric, ops_string
+from jaxrt.converters.host import (
+    ops_control,
+    ops_example,
+    ops_hash,
+    ops_indexing,
+    ops_lookup,
+    ops_math,
+    ops_number,
+    ops_reduce,
+    ops_regex,
+    ops_segment,
+    ops_shape,
+    ops_sparse,
+    ops_string,
+)
 from jaxrt.converters.host.graph import Function, FunctionRef, Graph, Node, canonical
 from jaxrt.converters.host.inline import bound, inline
 from jaxrt.converters.host.plan import Plan, function_nodes, lacks, needed
@@ -14,12 +28,28 @@ from jaxrt.converters.host.tables import Table
 
 Array = np.ndarray[Any, Any]
 
-RULES = (ops_control, ops_lookup, ops_numeric, ops_string)
+RULES = (
+    ops_control,
+    ops_example,
+    ops_hash,
+    ops_indexing,
+    ops_lookup,
+    ops_math,
+    ops_number,
+    ops_reduce,
+    ops_regex,
+    ops_segment,
+    ops_shape,
+    ops_sparse,
+    ops_string,
+)
 """Modules that fill OPS when they are imported."""
 
 
 class Executor:
     """A graph from `inputs` to `outputs`, both alias → tensor; `tables` by their node's name.
+
+    `targets` are nodes that run in every run for their effect, a failure.
 
     Raises UnsupportedOps that names every op without a rule.
     """
@@ -30,11 +60,12 @@ class Executor:
         inputs: Mapping[str, str],
         outputs: Mapping[str, str],
         tables: Mapping[str, Table],
+        targets: Sequence[str] = (),
     ) -> None:
         self._inputs = tuple(inputs)
         self._outputs = tuple(outputs)
         feeds, fetches = tuple(inputs.values()), tuple(outputs.values())
-        self._plan = Plan(graph.nodes, graph.functions, feeds, fetches, tables)
+        self._plan = Plan(graph.nodes, graph.functions, feeds, fetches, tables, targets)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """alias → array, strings as object arrays of bytes. Safe in threads.
@@ -64,7 +95,7 @@ def inexact(graph: Graph, outputs: Sequence[str], inputs: Sequence[str] = ()) ->
     fed = {canonical(tensor) for tensor in inputs}
     nodes = needed(inline(graph.nodes, graph.functions), fed, outputs, {})
     every = [n for node in nodes for n in _nested(node, graph.functions, {})]
-    return tuple(sorted({n.op for n in every if n.op in OPS and not OPS[n.op].exact}))
+    return tuple(sorted({n.op for n in every if n.op in OPS and not OPS[n.op].same(n)}))
 
 
 def _missing(

@@ -14,8 +14,8 @@ from jaxrt.errors import JaxrtError, UnsupportedOps
 DEAD = object()
 """The value of a tensor on the side of a Switch that is not taken."""
 
-CHECKS = frozenset({"Assert"})
-"""Ops that only ever stop a run: they run where a control edge asks for them."""
+CHECKS = frozenset({"Assert", "If", "Case", "While"})
+"""Ops that run where only a control edge asks for them: they may stop a run."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,7 +34,8 @@ class Plan:
     """Nodes as steps over slots; constants are computed here, and only what is needed runs.
 
     `feeds` and `fetches` are tensors, `node:index`. `known` are values by node, in place of what
-    the node would give (tables). Raises UnsupportedOps that names every op without a rule.
+    the node would give (tables). `targets` are nodes that run for their effect. Raises
+    UnsupportedOps that names every op without a rule.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Plan:
         feeds: Sequence[str],
         fetches: Sequence[str],
         known: Mapping[str, Value],
+        targets: Sequence[str] = (),
     ) -> None:
         flat = inline(nodes, functions)
         self._functions = functions
@@ -53,7 +55,7 @@ class Plan:
         self._constant: set[int] = set()
         self._numbers: dict[str, int] = {}
         self.feeds = tuple(self._slot(canonical(name)) for name in feeds)
-        wanted = needed(flat, {canonical(f) for f in feeds}, fetches, known)
+        wanted = needed(flat, {canonical(f) for f in feeds}, fetches, known, targets)
         lacking = sorted({node.op for node in wanted if lacks(node, known)})
         if lacking:
             raise UnsupportedOps("native host ops", lacking)
@@ -67,6 +69,10 @@ class Plan:
 
     def __call__(self, *arguments: Value) -> tuple[Value, ...]:
         """Values of the feeds, in order → values of the fetches, in order."""
+        with np.errstate(all="ignore"):  # C++ does not warn
+            return self._run(arguments)
+
+    def _run(self, arguments: tuple[Value, ...]) -> tuple[Value, ...]:
         values = self._template.copy()
         for slot, value in zip(self.feeds, arguments, strict=True):
             values[slot] = value
@@ -141,7 +147,8 @@ class Plan:
         if step.node.op in CHECKS or step.controls:
             return False
         try:
-            result = step.run(step.node, *[self._template[a] for a in step.arguments])
+            with np.errstate(all="ignore"):
+                result = step.run(step.node, *[self._template[a] for a in step.arguments])
         except JaxrtError:
             return False
         _store(self._template, step.results, result)
@@ -154,7 +161,7 @@ def function_plan(
 ) -> Plan:
     """The plan of a body: its arguments are the feeds, its checks run too."""
     nodes, feeds, fetches = _body(function)
-    return Plan(nodes, functions, feeds, fetches, known)
+    return Plan(nodes, functions, feeds, fetches, known, [nodes[-1].name])
 
 
 def function_nodes(
@@ -162,7 +169,7 @@ def function_nodes(
 ) -> list[Node]:
     """The nodes that a body runs, calls inlined."""
     nodes, feeds, fetches = _body(function)
-    return needed(inline(nodes, functions), set(feeds), fetches, known)
+    return needed(inline(nodes, functions), set(feeds), fetches, known, [nodes[-1].name])
 
 
 def _body(function: Function) -> tuple[tuple[Node, ...], list[str], list[str]]:
@@ -176,7 +183,11 @@ def lacks(node: Node, known: Mapping[str, Value]) -> bool:
 
 
 def needed(
-    nodes: Sequence[Node], fed: set[str], fetches: Sequence[str], known: Mapping[str, Value]
+    nodes: Sequence[Node],
+    fed: set[str],
+    fetches: Sequence[str],
+    known: Mapping[str, Value],
+    targets: Sequence[str] = (),
 ) -> list[Node]:
     """What the fetches depend on, in an order to run in, checks of control edges included."""
     by_name = {node.name: node for node in nodes}
@@ -184,6 +195,7 @@ def needed(
     wanted: set[str] = set()
     seen: set[str] = set()
     stack = [(producer(t), True) for t in fetches if canonical(t) not in fed]
+    stack += [(name, True) for name in targets]
     while stack:
         name, data = stack.pop()
         node = by_name.get(name)

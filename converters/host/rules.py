@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxrt.converters.host.graph import Node
 from jaxrt.converters.host.tensorproto import strings
 
 Array = np.ndarray[Any, Any]
@@ -22,12 +23,17 @@ class Rule:
     rowwise: bool | Callable[..., Any]
     """True: elementwise with broadcasting, row i of the result is of row i of the inputs. A
     function: see jaxrt.converters.host.rowwise. False: nothing is known."""
-    exact: bool
-    """Bit for bit as TensorFlow; False: floats may differ in the last digit."""
+    exact: bool | Callable[[Node], bool]
+    """Bit for bit as TensorFlow; False: a float result may differ in the last digit.
+    A function: by the node's attributes."""
     pure: bool
     """Same inputs, same results: may run once at build."""
     defaults: Mapping[str, Any]
     """Of attributes; a GraphDef may leave them out."""
+
+    def same(self, node: Node) -> bool:
+        """Whether this node's results are TensorFlow's bit for bit."""
+        return self.exact(node) if callable(self.exact) else self.exact
 
 
 OPS: dict[str, Rule] = {}
@@ -36,7 +42,7 @@ OPS: dict[str, Rule] = {}
 def op(
     *names: str,
     rowwise: bool | Callable[..., Any] = False,
-    exact: bool = True,
+    exact: bool | Callable[[Node], bool] = True,
     pure: bool = True,
     **defaults: Any,
 ) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
@@ -60,3 +66,11 @@ def string_array(values: Any, shape: tuple[int, ...]) -> Array:
 def map_strings(function: Callable[[bytes], Any], array: Array) -> Array:
     """object[...] of bytes → object[...], the function applied to each."""
     return string_array([function(value) for value in array.ravel().tolist()], array.shape)
+
+
+def whole(node: Node) -> bool:
+    """Of sums and the like: exact unless they are of floats, which numpy adds in another order."""
+    return node.attrs.get("T", node.attrs.get("dtype")) not in _FLOATS
+
+
+_FLOATS = {"float16", "bfloat16", "float32", "float64", "complex64", "complex128"}

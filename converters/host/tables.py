@@ -1,13 +1,17 @@
-"""The contents of a lookup table, and finding in it."""
+"""The contents of a lookup table: finding in it, and its file."""
 
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
+from jaxrt.converters.host import strings
+from jaxrt.errors import ArtifactError
 from jaxrt.specs import DTYPES
+from jaxrt.weights import open_weights, write_weights
 
 Array = np.ndarray[Any, Any]
 
@@ -63,6 +67,42 @@ class Table:
     def _sorted(self) -> tuple[Array, Array]:
         order = np.argsort(self.keys, kind="stable")
         return order, self.keys[order]
+
+
+class Contents(Protocol):
+    """What a file holds: keys [n] and values [n, ...], strings as object arrays of bytes."""
+
+    @property
+    def keys(self) -> Array: ...
+
+    @property
+    def values(self) -> Array: ...
+
+
+def write(path: Path, contents: Contents) -> None:
+    """One safetensors file; the order stays."""
+    arrays = {
+        **strings.stored("keys", np.asarray(contents.keys)),
+        **strings.stored("values", np.asarray(contents.values)),
+    }
+    write_weights(path, arrays)
+
+
+def read(path: Path) -> Table:
+    """Raises ArtifactError where the file is no table."""
+    found = open_weights(path)
+    try:
+        keys, values = strings.restored("keys", found), strings.restored("values", found)
+    except KeyError as error:
+        raise ArtifactError(
+            f"{path}: has no {error}, want the keys and values of a table; build it again"
+        ) from None
+    if keys.ndim != 1 or values.shape[:1] != keys.shape:
+        raise ArtifactError(
+            f"{path}: {list(keys.shape)} keys for {list(values.shape)} values, want one each; "
+            "build it again"
+        )
+    return Table(keys, values)
 
 
 def _dtype(array: Array) -> str:

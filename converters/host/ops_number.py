@@ -1,0 +1,113 @@
+"""Numbers as text."""
+
+import fractions
+import math
+import re
+from typing import Any
+
+import numpy as np
+
+from jaxrt.converters.host.graph import Node
+from jaxrt.converters.host.ops_shape import numpy_dtype
+from jaxrt.converters.host.rules import Array, op, string_array
+from jaxrt.errors import InvalidArgument
+
+
+@op(
+    "AsString",
+    rowwise=True,
+    precision=-1,
+    scientific=False,
+    shortest=False,
+    width=-1,
+    fill=b"",
+)
+def as_string(node: Node, x: Array) -> Array:
+    """As C's printf writes them."""
+    attrs = node.attrs
+    if attrs["scientific"] and attrs["shortest"]:
+        raise InvalidArgument("Cannot select both scientific and shortest notation")
+    values = x.ravel().tolist()
+    if x.dtype == np.bool_:
+        return string_array([b"true" if v else b"false" for v in values], x.shape)
+    size = f"{attrs['fill'].decode()}{attrs['width']}" if attrs["width"] > -1 else ""
+    places = f".{attrs['precision']}" if attrs["precision"] > -1 else ""
+    if x.dtype == np.object_:
+        return string_array([_printed(f"%{size}s", v) for v in values], x.shape)
+    if x.dtype.kind in "iu":
+        return string_array([_printed(f"%{size}{places}d", v) for v in values], x.shape)
+    letter = "g" if attrs["shortest"] else "e" if attrs["scientific"] else "f"
+    pattern = f"%{size}{places}{letter}"
+    if x.dtype.kind == "c":
+        pairs = [(_printed(pattern, v.real), _printed(pattern, v.imag)) for v in values]
+        return string_array([b"(%s,%s)" % pair for pair in pairs], x.shape)
+    return string_array([_printed(pattern, float(v)) for v in values], x.shape)
+
+
+def _printed(pattern: str, value: Any) -> bytes:
+    if isinstance(value, bytes):
+        return bytes(pattern.encode() % value)
+    text = pattern % value
+    if isinstance(value, float) and not math.isfinite(value):
+        pattern = re.sub(r"^%0", "%", pattern)  # C pads infinities with spaces
+        text = pattern % value
+        if math.isnan(value) and math.copysign(1, value) < 0:
+            size = re.match(r"%-?\d*", pattern)
+            text = f"{size[0] if size else '%'}s" % "-nan"
+    return text.encode()
+
+
+_SPACES = b" \t\n\v\f\r"
+_FLOAT = re.compile(
+    rb"[+-]?(?:inf|nan|infinity|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|0x[0-9a-f]+)", re.IGNORECASE
+)
+_INT = re.compile(rb"[+-]?\d+")
+
+
+@op("StringToNumber", rowwise=True, out_type="float32")
+def string_to_number(node: Node, x: Array) -> Array:
+    name = node.attrs["out_type"]
+    dtype = numpy_dtype(name)
+    parse = _float if dtype.kind == "f" else _int
+    values = [parse(value, dtype) for value in x.ravel().tolist()]
+    return np.asarray(values, dtype).reshape(x.shape)
+
+
+def _refused(value: bytes) -> InvalidArgument:
+    text = value.decode(errors="replace")
+    return InvalidArgument(f"StringToNumberOp could not correctly convert string: {text}")
+
+
+def _int(value: bytes, dtype: np.dtype[Any]) -> int:
+    bare = value.strip(_SPACES)
+    limits = np.iinfo(dtype)
+    if not _INT.fullmatch(bare) or not limits.min <= int(bare) <= limits.max:
+        raise _refused(value)
+    return int(bare)
+
+
+def _float(value: bytes, dtype: np.dtype[Any]) -> Any:
+    bare = value.strip(_SPACES)
+    if not _FLOAT.fullmatch(bare):
+        raise _refused(value)
+    if b"x" in bare.lower():
+        return dtype.type(int(bare, 16))
+    return rounded(bare, dtype)
+
+
+def rounded(text: bytes, dtype: np.dtype[Any]) -> Any:
+    """Decimal text → the nearest number of the dtype.
+
+    A double in between would round twice: where it lies halfway, the text itself decides.
+    """
+    near = float(text)
+    found = dtype.type(near)
+    if dtype.itemsize == 8 or not np.isfinite(found) or float(found) == near:
+        return found
+    other = np.nextafter(found, dtype.type(math.inf if near > found else -math.inf))
+    if (float(found) + float(other)) / 2 != near:
+        return found
+    exact = fractions.Fraction(text.decode())
+    if exact == fractions.Fraction(near):
+        return found
+    return max(found, other) if exact > fractions.Fraction(near) else min(found, other)

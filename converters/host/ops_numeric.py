@@ -1,1 +1,0 @@
-"""Ops on numbers: shapes, indexing, arithmetic."""
