@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -59,44 +60,57 @@ def serve(settings: Settings, *, started: float) -> None:
     port opens.
     """
     options.buckets(settings.batch_sizes)  # refused though nobody may need it
-    sock = server.bind(settings.rest_api_host, settings.rest_api_port)
-    models = loading.wanted(
-        settings.path,
-        model_name=settings.model_name,
-        model_base_path=settings.model_base_path,
-        model_config_file=settings.model_config_file,
-    )
-    attached = target.select(settings.device)
-    scheduler = Scheduler(
-        name=attached.platform, max_enqueued_batches=settings.max_enqueued_batches
-    )
-    host = Scheduler(
-        name="host",
-        threads=os.cpu_count() or 1,
-        max_enqueued_batches=settings.max_enqueued_batches,
-    )
-    with contextlib.ExitStack() as stack:
-        loaded = _load(models, _Lazily(stack, settings, attached), scheduler, host)
-        manager = Manager(schedulers=[scheduler, host], models=[m.name for m in models])
-
-        async def start() -> None:
-            await _open(manager, loaded, settings.allow_version_labels_for_unavailable_models)
-            url = f"http://localhost:{sock.getsockname()[1]}/v1/models/{models[0].name}:predict"
-            log.info("ready in %.2f s: POST %s", time.perf_counter() - started, url)
-
-        app = build_app(
-            manager,
-            unready=lambda: [m.name for m in models],
-            timeout_ms=settings.rest_api_timeout_in_ms,
-            cors=settings.rest_api_enable_cors_support,
+    with server.bind(settings.rest_api_host, settings.rest_api_port) as sock:
+        models = loading.wanted(
+            settings.path,
+            model_name=settings.model_name,
+            model_base_path=settings.model_base_path,
+            model_config_file=settings.model_config_file,
         )
-        if not server.run(
-            app, sock, start=start, drain=manager.drain, grace_seconds=settings.grace
-        ):
-            log.error("requests were unfinished and failed")
-            logging.shutdown()
-            # What still runs, a program or a compile, cannot be stopped, nor be waited for.
-            os._exit(1)
+        attached = target.select(settings.device)
+        with contextlib.ExitStack() as stack:
+            saved_models = _Lazily(stack, settings, attached)
+            device, host = _schedulers(settings, attached)
+            loaded = _load(models, saved_models, device, host)
+            manager = Manager(schedulers=[device, host], models=[m.name for m in models])
+            if not _run(sock, manager, loaded, settings, started):
+                log.error("requests were unfinished and failed")
+                logging.shutdown()
+                # What still runs, a program or a compile, can be neither stopped nor waited for.
+                os._exit(1)
+
+
+def _schedulers(settings: Settings, attached: Target) -> tuple[Scheduler, Scheduler]:
+    """Of the device, and of the host's segments."""
+    limit = settings.max_enqueued_batches
+    return (
+        Scheduler(name=attached.platform, max_enqueued_batches=limit),
+        Scheduler(name="host", threads=os.cpu_count() or 1, max_enqueued_batches=limit),
+    )
+
+
+def _run(
+    sock: socket.socket,
+    manager: Manager,
+    loaded: Sequence[tuple[Wanted, list[Ready]]],
+    settings: Settings,
+    started: float,
+) -> bool:
+    """Warms up, serves, drains; whether every accepted request was answered."""
+    names = [model.name for model, _ in loaded]
+
+    async def start() -> None:
+        await _open(manager, loaded, settings.allow_version_labels_for_unavailable_models)
+        url = f"http://localhost:{sock.getsockname()[1]}/v1/models/{names[0]}:predict"
+        log.info("ready in %.2f s: POST %s", time.perf_counter() - started, url)
+
+    app = build_app(
+        manager,
+        unready=lambda: names,
+        timeout_ms=settings.rest_api_timeout_in_ms,
+        cors=settings.rest_api_enable_cors_support,
+    )
+    return server.run(app, sock, start=start, drain=manager.drain, grace_seconds=settings.grace)
 
 
 def _load(
