@@ -16,8 +16,10 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+from click.testing import CliRunner
 
 import jaxrt
+from jaxrt.cli import main
 
 READY_WITHIN = 120.0
 """Seconds; a machine that runs other tests too is slow."""
@@ -61,6 +63,13 @@ def run(
     )
 
 
+def run_here(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    """As `run`, in this process: for errors that come before a device is chosen."""
+    done = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+
 def one_line(done: "subprocess.CompletedProcess[str]", code: int) -> str:
     """The error a command ended with; nothing else is on its standard error."""
     assert done.returncode == code, done.stderr
@@ -70,9 +79,10 @@ def one_line(done: "subprocess.CompletedProcess[str]", code: int) -> str:
 
 
 class Server:
-    """`jaxrt serve`, from its start until the block is left."""
+    """`jaxrt serve`, ready to be asked (unless told not to wait) until the block is left."""
 
-    def __init__(self, *arguments: str | Path, home: Path, **more: str) -> None:
+    def __init__(self, *arguments: str | Path, home: Path, wait: bool = True, **more: str) -> None:
+        self._wait = wait
         self.log_path = home / f"server.{time.monotonic_ns()}.log"
         with self.log_path.open("w") as log:
             self.process = subprocess.Popen(
@@ -85,6 +95,8 @@ class Server:
         self.port = 0
 
     def __enter__(self) -> Self:
+        if not self._wait:
+            return self
         try:
             self.port = int(self.wait_for(r"ready in .*localhost:(\d+)/")[1])
         except BaseException:
@@ -197,11 +209,11 @@ class Case:
 
 
 def without_tensorflow(home: Path) -> str:
-    """A folder for PYTHONPATH in which TensorFlow fails when it is imported."""
-    folder = home / "hidden" / "tensorflow"
+    """A folder for PYTHONPATH that makes Python think that TensorFlow is not installed."""
+    folder = home / "hidden"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "__init__.py").write_text("raise ModuleNotFoundError('tensorflow is hidden')\n")
-    return str(folder.parent)
+    (folder / "sitecustomize.py").write_text("import sys; sys.modules['tensorflow'] = None\n")
+    return str(folder)
 
 
 def debris(directory: Path) -> list[str]:
@@ -217,3 +229,13 @@ def bridges_of(home: Path) -> Iterator[int]:
                 words = (process / "cmdline").read_bytes().decode(errors="replace")
                 if "jaxrt.converters.bridge" in words and str(home) in words:
                     yield int(process.name)
+
+
+def wait_for_bridge(home: Path) -> int:
+    """The process of TensorFlow's side, once it runs."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        for pid in bridges_of(home):
+            return pid
+        time.sleep(0.01)
+    raise AssertionError("TensorFlow's process did not start")

@@ -192,7 +192,6 @@ def test_a_second_start_takes_the_cache_and_starts_no_tensorflow(
     assert "compiling" in lifted.log
     flags = ("--batch-sizes", "1,4,8", "--cache-dir", "c")
     before = set(bridges_of(home))
-    # A shim that fails on import shows what hides: nobody asks for TensorFlow.
     with Server(models / "rows", *flags, home=home, path=without_tensorflow(home)) as server:
         assert "compiling" not in server.log
         assert set(bridges_of(home)) <= before
