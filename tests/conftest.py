@@ -8,11 +8,18 @@ import pytest
 # Before jax is imported: a test machine may have a GPU that something else is using.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import hypothesis
 import jax
 
+# A loaded machine draws slowly; that is no fault of what is tested.
+hypothesis.settings.register_profile(
+    "jaxrt", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("jaxrt")
+
 # jaxrt writes every dtype and every broadcast out; here a silent promotion is an error.
-jax.config.update("jax_numpy_dtype_promotion", "strict")  # type: ignore[no-untyped-call]
-jax.config.update("jax_numpy_rank_promotion", "raise")  # type: ignore[no-untyped-call]
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Read by jaxrt, by the HTTP clients of the tests, or by TensorFlow in a child process.
 _CLEARED = (
