@@ -105,8 +105,6 @@ def build(
     weights = emit.prepare_weights(job, converted.values())
     compiled, failed = _compile(job, converted, weights)
     routes = stages.without(routes, parts, _failures(converted, failed))
-    if not allow_empty and not routes:
-        raise _nothing(model)
     checks = {
         key: emit.check_signature(job, key, compiled[key], weights.arrays)
         for key, chosen in routes.items()
@@ -118,6 +116,8 @@ def build(
         key: emit.signature(job, number, key, spec, routes.get(key), compiled, refused[key])
         for number, (key, spec) in enumerate(model.signatures.items())
     }
+    if not allow_empty and not any(e.programs or e.stages for e in signatures.values()):
+        raise _nothing(model, plans)
     if any(chosen.whole for chosen in routes.values()):
         hosting.copy_saved_model(path, writer)
     writer.weights(weights.arrays)
@@ -239,8 +239,9 @@ def _refusal(model: ModelRecord, key: str, routes: Mapping[str, stages.Route]) -
     return "it is the initializer" if key == INIT_OP else "it was not chosen by --signature"
 
 
-def _nothing(model: ModelRecord) -> ConversionError:
-    reasons = [
+def _nothing(model: ModelRecord, plans: Mapping[str, planning.Plan]) -> ConversionError:
+    reasons = [plan.unplanned for plan in plans.values() if plan.unplanned]
+    reasons += [
         f"signature {key!r}: {refused.reason}"
         for key, refused in model.refused.items()
         if key != INIT_OP
