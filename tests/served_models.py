@@ -24,7 +24,7 @@ def build(out: Path) -> Path:
 
 
 def rows(tf: Any, path: str) -> None:
-    """Rows that are independent, rows that are not, sizes nobody knows, and one that is refused."""
+    """Rows that are independent, rows that are not, and sizes that nobody knows."""
 
     class Model(tf.Module):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -32,7 +32,6 @@ def rows(tf: Any, path: str) -> None:
             random = np.random.default_rng(0)
             self.kernel = tf.Variable(random.normal(size=(4, 3)).astype(np.float32))
             self.table = tf.Variable(random.normal(size=(10, 5)).astype(np.float32))
-            self.count = tf.Variable(0)
             self.square = tf.constant(random.normal(size=(256, 256)).astype(np.float32))
 
         @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
@@ -58,12 +57,8 @@ def rows(tf: Any, path: str) -> None:
             start = tf.zeros([256, 256]) + x
             return {"y": tf.while_loop(lambda i, y: i < 400, step, (0, start))[1][:1, :1]}
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, name="x")])
-        def counted(self, x: Any) -> dict[str, Any]:
-            return {"y": self.count.assign_add(1) + x}
-
     model = Model()
-    signatures = {n: getattr(model, n) for n in ("centered", "tokens", "slow", "counted")}
+    signatures = {n: getattr(model, n) for n in ("centered", "tokens", "slow")}
     tf.saved_model.save(model, path, signatures={"serving_default": model.dense, **signatures})
 
 
@@ -90,20 +85,20 @@ def unsigned(tf: Any, path: str) -> None:
     tf.saved_model.save(model, path)
 
 
-def counter(tf: Any, path: str) -> None:
-    """One signature, whose answers depend on those before."""
-
-    class Model(tf.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.count = tf.Variable(0)
-
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, name="x")])
-        def __call__(self, x: Any) -> dict[str, Any]:
-            return {"y": self.count.assign_add(1) + x}
-
-    model = Model()
-    tf.saved_model.save(model, path, signatures=model.__call__)
+def sparse(tf: Any, path: str, *, alone: bool) -> None:
+    """TF1: a signature whose output is no dense tensor, `alone` or beside one that doubles."""
+    v1 = tf.compat.v1
+    with v1.Session(graph=tf.Graph()) as session:
+        x = v1.placeholder(tf.float32, [None], name="x")
+        info = v1.saved_model.utils.build_tensor_info
+        define = v1.saved_model.signature_def_utils.build_signature_def
+        y = tf.SparseTensor([[0]], x[:1], [1])
+        signatures = {"sparse": define({"x": info(x)}, {"y": info(y)}, "predict")}
+        if not alone:
+            signatures["serving_default"] = define({"x": info(x)}, {"y": info(x * 2.0)}, "predict")
+        builder = v1.saved_model.builder.SavedModelBuilder(path)
+        builder.add_meta_graph_and_variables(session, ["serve"], signatures)
+        builder.save()
 
 
 def main(out: str) -> None:
@@ -113,7 +108,8 @@ def main(out: str) -> None:
 
     rows(tf, os.path.join(out, "rows"))
     unsigned(tf, os.path.join(out, "unsigned"))
-    counter(tf, os.path.join(out, "counter"))
+    sparse(tf, os.path.join(out, "sparse"), alone=True)
+    sparse(tf, os.path.join(out, "mixed"), alone=False)
     for version in (1, 2, 10):
         linear(tf, os.path.join(out, "linear", str(version)), float(version))
 

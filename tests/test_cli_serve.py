@@ -117,22 +117,24 @@ def test_an_artifact_without_the_inner_shape_names_its_shapes_and_the_flag(
     assert "--shape ids=5" in error
 
 
-def test_a_refused_signature_says_why_and_the_others_are_served(
-    served: Server, lifted: Server, cases: dict[str, Case]
-) -> None:
-    for server in (served, lifted):
-        status, error = server.predict("rows", {"x": [1]}, "counted")
+def test_a_refused_signature_says_why_and_the_others_are_served(models: Path, home: Path) -> None:
+    done = run("compile", models / "mixed", "-o", "mixed.jaxrt", home=home)
+    assert (done.returncode, done.stderr) == (0, "")
+    (row,) = [line for line in done.stdout.splitlines() if line.strip().startswith("sparse")]
+    assert "output y is " in row
+    with Server("mixed.jaxrt", home=home) as server:
+        assert "signature 'sparse' is not served: " in server.log
+        assert server.predict("mixed", {"x": [1.0, 2.0]}) == (200, [2.0, 4.0])
+        status, error = server.predict("mixed", {"x": [1.0]}, "sparse")
         assert status == 501
-        assert "'counted'" in error and "AssignAddVariableOp" in error
-        case = cases["dense 1"]
-        case.assert_answered(*server.predict("rows", case.inputs))
+        assert "signature 'sparse' of model mixed: " in error and "output y is " in error
 
 
 def test_the_metadata_lists_every_signature(served: Server) -> None:
     status, found = served.ask("GET", "/v1/models/rows/metadata")
     assert status == 200
     signatures = found["metadata"]["signature_def"]["signature_def"]
-    assert {"serving_default", "centered", "tokens", "counted"} <= signatures.keys()
+    assert {"serving_default", "centered", "tokens", "slow"} <= signatures.keys()
 
 
 def test_alive_and_ready(served: Server) -> None:
