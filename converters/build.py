@@ -14,7 +14,7 @@ from jaxlib import version as jaxlib_version
 from jaxrt import __version__
 from jaxrt.artifact import ArtifactWriter
 from jaxrt.buckets import Buckets
-from jaxrt.converters import conversion, emit, hosting, planning, report, stages
+from jaxrt.converters import conversion, emit, hosting, planning, report, routes
 from jaxrt.converters.conversion import ConvertedSignature
 from jaxrt.converters.records import Kind, ModelRecord
 from jaxrt.converters.seams import Steps, TensorFlow
@@ -92,11 +92,11 @@ def build(
     model = tensorflow.open_model(path, options.tags)
     job = emit.Job(tensorflow=tensorflow, model=model, target=target, steps=steps, writer=writer)
     chosen = _chosen(model, options)
-    routes = stages.route(tensorflow, model, chosen, optimize=options.optimize)
-    parts = stages.parts(model, routes)
+    ways = routes.route(tensorflow, model, chosen, optimize=options.optimize)
+    parts = routes.parts(model, ways)
     plans = {key: _plan(part, options) for key, part in parts.items()}
     steps.total(_count(plans, options))
-    lowerer = stages.PartLowerer(tensorflow, parts)
+    lowerer = routes.PartLowerer(tensorflow, parts)
     converted = {
         key: conversion.convert(lowerer, model, key, plan, step=steps.step)
         for key, plan in plans.items()
@@ -104,21 +104,21 @@ def build(
     steps.step("prepare weights")
     weights = emit.prepare_weights(job, converted.values())
     compiled, failed = _compile(job, converted, weights)
-    routes = stages.without(routes, parts, _failures(converted, failed))
+    ways = routes.without(ways, parts, _failures(converted, failed))
     checks = {
         key: emit.check_signature(job, key, compiled[key], weights.arrays)
-        for key, chosen in routes.items()
-        if options.check and key in compiled and not chosen.whole
+        for key, way in ways.items()
+        if options.check and key in compiled and not way.whole
     }
     steps.step("write")
-    refused = {key: _refusal(model, key, routes) for key in model.signatures}
+    refused = {key: _refusal(model, key, ways) for key in model.signatures}
     signatures = {
-        key: emit.signature(job, number, key, spec, routes.get(key), compiled, refused[key])
+        key: emit.signature(job, number, key, spec, ways.get(key), compiled, refused[key])
         for number, (key, spec) in enumerate(model.signatures.items())
     }
     if not allow_empty and not any(e.programs or e.stages for e in signatures.values()):
         raise _nothing(model, plans)
-    if any(chosen.whole for chosen in routes.values()):
+    if any(way.whole for way in ways.values()):
         hosting.copy_saved_model(path, writer)
     writer.weights(weights.arrays)
     writer.report(
@@ -211,7 +211,7 @@ def _chosen(model: ModelRecord, options: Options) -> list[str]:
     ]
 
 
-def _plan(part: stages.Part, options: Options) -> planning.Plan:
+def _plan(part: routes.Part, options: Options) -> planning.Plan:
     whole = part.stage is None
     return planning.plan(
         part.key,
@@ -231,8 +231,8 @@ def _count(plans: Mapping[str, planning.Plan], options: Options) -> int:
     return found
 
 
-def _refusal(model: ModelRecord, key: str, routes: Mapping[str, stages.Route]) -> str | None:
-    if key in routes:
+def _refusal(model: ModelRecord, key: str, ways: Mapping[str, routes.Route]) -> str | None:
+    if key in ways:
         return None
     if key in model.refused:
         return model.refused[key].reason

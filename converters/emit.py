@@ -15,7 +15,7 @@ from jaxrt.converters import check, hosting
 from jaxrt.converters.conversion import Converted, ConvertedSignature, spell
 from jaxrt.converters.records import ModelRecord, Stage
 from jaxrt.converters.seams import Steps, TensorFlow
-from jaxrt.converters.stages import Route, spec_of
+from jaxrt.converters.routes import Route, spec_of
 from jaxrt.errors import ConversionError, ModelError
 from jaxrt.manifest import (
     ExecutableEntry,

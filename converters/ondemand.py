@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jaxrt import compiler
 from jaxrt.compiler import LoadedProgram
-from jaxrt.converters import conversion, emit, stages
+from jaxrt.converters import conversion, emit, routes
 from jaxrt.converters.planning import Plan, Planned
 from jaxrt.converters.records import ModelRecord
 from jaxrt.converters.seams import TensorFlow
@@ -38,7 +38,7 @@ class Compiler:
         self._weights = weights
         self._target = target
         self._model: ModelRecord | None = None
-        self._parts: dict[str, stages.Part] = {}
+        self._parts: dict[str, routes.Part] = {}
 
     def compile(self, signature: str, shapes: Shapes) -> tuple[LoadedProgram, Rows]:
         """One signature, or a device stage by its `stage_key`, at `shapes`.
@@ -53,7 +53,7 @@ class Compiler:
         model = self._model
         part = self._part(tensorflow, model, signature)
         plan = Plan(programs=(_planned(part.spec, shapes),))
-        lowerer = stages.PartLowerer(tensorflow, {part.key: part})
+        lowerer = routes.PartLowerer(tensorflow, {part.key: part})
         found = conversion.convert(lowerer, model, signature, plan)
         if not found.programs:
             raise ConversionError(found.refused or f"{conversion.spell(shapes)} cannot be lowered")
@@ -72,14 +72,14 @@ class Compiler:
         )
         return loaded, Rows.INDEPENDENT if program.rows.independent else Rows.DEPENDENT
 
-    def _part(self, tensorflow: TensorFlow, model: ModelRecord, key: str) -> stages.Part:
+    def _part(self, tensorflow: TensorFlow, model: ModelRecord, key: str) -> routes.Part:
         """The signature, or the device stage, that the engine knows as `key`."""
         if key not in self._parts:
             signature = key if key in model.signatures else key.rpartition("[")[0]
-            routes = stages.route(tensorflow, model, [signature], optimize=True)
-            if (why := routes[signature].whole) is not None:
+            ways = routes.route(tensorflow, model, [signature], optimize=True)
+            if (why := ways[signature].whole) is not None:
                 raise ConversionError(why)
-            self._parts |= stages.parts(model, routes)
+            self._parts |= routes.parts(model, ways)
         return self._parts[key]
 
 
