@@ -14,8 +14,8 @@ from jaxrt.artifact import ArtifactWriter
 from jaxrt.converters import check, hosting
 from jaxrt.converters.conversion import Converted, ConvertedSignature, spell
 from jaxrt.converters.records import ModelRecord, Stage
-from jaxrt.converters.seams import Steps, TensorFlow
 from jaxrt.converters.routes import Route, spec_of
+from jaxrt.converters.seams import Steps, TensorFlow
 from jaxrt.errors import ConversionError, ModelError
 from jaxrt.manifest import (
     ExecutableEntry,
