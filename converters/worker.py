@@ -19,7 +19,7 @@ from typing import Any, Self
 import jaxrt
 from jaxrt.converters import arrays
 from jaxrt.converters.arrays import Array
-from jaxrt.converters.records import Kind, Lowered, ModelRecord, Refused
+from jaxrt.converters.records import Kind, Lowered, ModelRecord, Refused, Segmented, Table
 from jaxrt.converters.scratch import scratch
 from jaxrt.errors import ConversionError, ModelError
 
@@ -110,8 +110,21 @@ class Bridge:
             if self._child is not None:
                 self._ask({"do": "close", **_which(model)})
 
+    def segment(self, model: ModelRecord, signature: str) -> Segmented | Refused:
+        """The signature cut into host and device stages, or why it is not."""
+        whole = Refused(signature=signature, kind=Kind.HOST, reason="It is not cut into stages.")
+        return model.refused.get(signature, whole)
+
+    def tables(self, model: ModelRecord, signature: str, stage: int) -> dict[str, Table]:
+        """The contents of the hash tables of a host stage, by node."""
+        raise ConversionError(f"{model.path}: signature {signature!r} has no stage {stage}")
+
     def lower(
-        self, model: ModelRecord, signature: str, shapes: Mapping[str, Sequence[int]]
+        self,
+        model: ModelRecord,
+        signature: str,
+        shapes: Mapping[str, Sequence[int]],
+        stage: int | None = None,
     ) -> Lowered | Refused:
         """The signature at one set of input shapes, by alias, or why not.
 
