@@ -118,7 +118,8 @@ def gather_nd(node: Node, params: Array, indices: Array) -> Any:
     bad = _outside(params, indices)
     if bad is not None:
         if node.attrs["bad_indices_policy"] != b"IGNORE":
-            raise InvalidArgument(_bad_nd(params, indices, bad, "param"))
+            text = _bad_nd(params, indices, bad, "param shape")
+            raise InvalidArgument(f"{text}, node name: {node.name}")
         return _gather_some(params, indices)
     if not depth:
         return np.broadcast_to(params, (*indices.shape[:-1], *params.shape))
@@ -144,7 +145,7 @@ def _outside(params: Array, indices: Array) -> Array | None:
 def _bad_nd(params: Array, indices: Array, at: Array, what: str) -> str:
     place = f"[{','.join(map(str, at.tolist()))}]" if at.size else ""
     values = ", ".join(map(str, indices[tuple(at)].tolist()))
-    return f"indices{place} = [{values}] does not index into {what} shape {shape_text(params)}"
+    return f"indices{place} = [{values}] does not index into {what} {shape_text(params)}"
 
 
 @op("ScatterNd", bad_indices_policy=b"")
@@ -158,7 +159,7 @@ def _scatter(found: Array, indices: Array, updates: Array, how: Any, node: Node)
     bad = _outside(found, indices)
     if bad is not None:
         if node.attrs["bad_indices_policy"] != b"IGNORE":
-            raise InvalidArgument(_bad_nd(found, indices, bad, ""))
+            raise InvalidArgument(_bad_nd(found, indices, bad, "shape"))
         limits = np.asarray(found.shape[: indices.shape[-1]])
         good = ((indices >= 0) & (indices < limits)).all(-1)
         indices, updates = indices[good], updates[good]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from jaxrt.converters.host.graph import Node
@@ -109,11 +110,18 @@ def _amount(x: Array, y: Array) -> Array:
 
 
 def maximum(x: Array, y: Array) -> Any:
-    return np.maximum(x, y)
+    return _zero_like_eigen(x, y, np.maximum(x, y))
 
 
 def minimum(x: Array, y: Array) -> Any:
-    return np.minimum(x, y)
+    return _zero_like_eigen(x, y, np.minimum(x, y))
+
+
+def _zero_like_eigen(x: Array, y: Array, found: Any) -> Any:
+    """Zeros are equal and differ in their sign: a vector instruction takes the second one's."""
+    if _whole(x):
+        return found
+    return np.where(x == y, x if x.dtype.itemsize == 2 else y, found)
 
 
 def xlogy(x: Array, y: Array) -> Any:
@@ -157,7 +165,9 @@ _CLOSE_BINARY: dict[str, Binary] = {
 
 
 def sign(x: Array) -> Any:
-    return np.sign(x)
+    # bfloat16 has a kernel of its own, which knows one zero.
+    found = np.sign(x)
+    return np.add(found, np.zeros((), x.dtype)) if x.dtype == ml_dtypes.bfloat16 else found
 
 
 def relu(x: Array) -> Any:
@@ -169,7 +179,8 @@ def relu6(x: Array) -> Any:
 
 
 def round_even(x: Array) -> Any:
-    return x if _whole(x) else np.rint(x)
+    # Eigen halves an integer and rounds that: TensorFlow's kernel gives zeros for all of them.
+    return np.zeros_like(x) if _whole(x) else np.rint(x)
 
 
 def reciprocal(x: Array) -> Any:
@@ -195,8 +206,6 @@ _EXACT_UNARY: dict[str, Unary] = {
     "Rint": np.rint,
     "Sqrt": np.sqrt,
     "Square": np.square,
-    "Reciprocal": reciprocal,
-    "Inv": reciprocal,
     "IsNan": np.isnan,
     "IsFinite": np.isfinite,
     "IsInf": np.isinf,
@@ -217,6 +226,8 @@ _CLOSE_UNARY: dict[str, Unary] = {
     "Log": np.log,
     "Log1p": np.log1p,
     "Rsqrt": rsqrt,
+    "Reciprocal": reciprocal,
+    "Inv": reciprocal,
     "Sin": np.sin,
     "Cos": np.cos,
     "Tan": np.tan,

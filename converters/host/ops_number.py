@@ -10,6 +10,7 @@ import numpy as np
 from jaxrt.converters.host.graph import Node
 from jaxrt.converters.host.ops_shape import numpy_dtype
 from jaxrt.converters.host.rules import Array, op, string_array
+from jaxrt.converters.host.text import raw
 from jaxrt.errors import InvalidArgument
 
 
@@ -47,7 +48,7 @@ def as_string(node: Node, x: Array) -> Array:
 def _printed(pattern: str, value: Any) -> bytes:
     if isinstance(value, bytes):
         return bytes(pattern.encode() % value)
-    text = pattern % value
+    text: str = pattern % value
     if isinstance(value, float) and not math.isfinite(value):
         pattern = re.sub(r"^%0", "%", pattern)  # C pads infinities with spaces
         text = pattern % value
@@ -58,56 +59,78 @@ def _printed(pattern: str, value: Any) -> bytes:
 
 
 _SPACES = b" \t\n\v\f\r"
+_HEX = re.compile(rb"([+-]?)0x([0-9a-f]*)\.?([0-9a-f]*)(?:p([+-]?\d+))?", re.IGNORECASE)
 _FLOAT = re.compile(
-    rb"[+-]?(?:inf|nan|infinity|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|0x[0-9a-f]+)", re.IGNORECASE
+    rb"[+-]?(?:inf|infinity|nan(?:\(\w*\))?|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
+    rb"|0x(?:[0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(?:p[+-]?\d+)?)",
+    re.IGNORECASE,
 )
 _INT = re.compile(rb"[+-]?\d+")
+_NATURAL = re.compile(rb"\+?\d+")
 
 
 @op("StringToNumber", rowwise=True, out_type="float32")
 def string_to_number(node: Node, x: Array) -> Array:
-    name = node.attrs["out_type"]
-    dtype = numpy_dtype(name)
+    dtype = numpy_dtype(node.attrs["out_type"])
     parse = _float if dtype.kind == "f" else _int
     values = [parse(value, dtype) for value in x.ravel().tolist()]
     return np.asarray(values, dtype).reshape(x.shape)
 
 
 def _refused(value: bytes) -> InvalidArgument:
-    text = value.decode(errors="replace")
-    return InvalidArgument(f"StringToNumberOp could not correctly convert string: {text}")
+    return InvalidArgument(f"StringToNumberOp could not correctly convert string: {raw(value)}")
 
 
 def _int(value: bytes, dtype: np.dtype[Any]) -> int:
-    bare = value.strip(_SPACES)
-    limits = np.iinfo(dtype)
-    if not _INT.fullmatch(bare) or not limits.min <= int(bare) <= limits.max:
+    bare, limits = value.strip(_SPACES), np.iinfo(dtype)
+    if not (_INT if limits.min else _NATURAL).fullmatch(bare):
         raise _refused(value)
-    return int(bare)
+    # Python refuses to read thousands of digits; zeros in front do not matter.
+    digits = bare.lstrip(b"+-").lstrip(b"0") or b"0"
+    found = int(digits[:21]) * (-1 if bare.startswith(b"-") else 1)
+    if not limits.min <= found <= limits.max:
+        raise _refused(value)
+    return found
 
 
 def _float(value: bytes, dtype: np.dtype[Any]) -> Any:
     bare = value.strip(_SPACES)
     if not _FLOAT.fullmatch(bare):
         raise _refused(value)
-    if b"x" in bare.lower():
-        return dtype.type(int(bare, 16))
-    return rounded(bare, dtype)
+    return rounded(bare.partition(b"(")[0], dtype)
 
 
 def rounded(text: bytes, dtype: np.dtype[Any]) -> Any:
-    """Decimal text → the nearest number of the dtype.
+    """Decimal or hexadecimal text → the nearest number of the dtype.
 
     A double in between would round twice: where it lies halfway, the text itself decides.
     """
-    near = float(text)
+    near = _double(text)
     found = dtype.type(near)
     if dtype.itemsize == 8 or not np.isfinite(found) or float(found) == near:
         return found
-    other = np.nextafter(found, dtype.type(math.inf if near > found else -math.inf))
+    other = np.nextafter(found, dtype.type(math.inf if near > float(found) else -math.inf))
     if (float(found) + float(other)) / 2 != near:
         return found
-    exact = fractions.Fraction(text.decode())
+    exact = _exact(text)
     if exact == fractions.Fraction(near):
         return found
     return max(found, other) if exact > fractions.Fraction(near) else min(found, other)
+
+
+def _double(text: bytes) -> float:
+    if not _HEX.fullmatch(text):
+        return float(text)
+    try:
+        return float.fromhex(text.decode())
+    except OverflowError:
+        return -math.inf if text.startswith(b"-") else math.inf
+
+
+def _exact(text: bytes) -> fractions.Fraction:
+    match = _HEX.fullmatch(text)
+    if match is None:
+        return fractions.Fraction(text.decode())
+    sign, whole, part, power = match.groups()
+    digits = fractions.Fraction(int(whole + part, 16), 16 ** len(part))
+    return digits * fractions.Fraction(2) ** int(power or 0) * (-1 if sign == b"-" else 1)

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxrt.converters.host.graph import Node
 from jaxrt.converters.host.ops_math import shape_text
-from jaxrt.converters.host.ops_shape import axis_of, numpy_dtype, zero
+from jaxrt.converters.host.ops_shape import axis_of, numpy_dtype
 from jaxrt.converters.host.rules import Array, op, whole
 from jaxrt.errors import InvalidArgument
 
@@ -220,6 +220,8 @@ def _unique(x: Array, dtype: np.dtype[Any]) -> tuple[Array, Array, Array]:
 
 @op("Bincount")
 def bincount(node: Node, x: Array, size: Array, weights: Array) -> Array:
+    if (x < 0).any():
+        raise InvalidArgument("Input arr must be non-negative!")
     return _count(x.ravel(), int(size), weights.ravel(), False)
 
 
@@ -294,7 +296,7 @@ def _register_segment(name: str, how: Any, start: Callable[[np.dtype[Any]], Any]
         count = _segments(x, ids)
         found = np.full((count, *x.shape[1:]), start(x.dtype), x.dtype)
         how.at(found, ids, x)
-        found[np.bincount(ids, minlength=count)[:count] == 0] = zero(x.dtype)
+        found[np.bincount(ids, minlength=count)[:count] == 0] = 1 if name == "Prod" else 0
         return found
 
     @op(f"UnsortedSegment{name}", exact=True if name in ("Max", "Min") else whole)
@@ -305,7 +307,7 @@ def _register_segment(name: str, how: Any, start: Callable[[np.dtype[Any]], Any]
             at = np.argwhere(ids >= int(count))[0]
             place = f"[{','.join(map(str, at.tolist()))}]"
             raise InvalidArgument(
-                f"segment_ids{place} = {int(ids[tuple(at)])} is not in [0, {int(count)})"
+                f"segment_ids{place} = {int(ids[tuple(at)])} is out of range [0, {int(count)})"
             )
         kept = flat >= 0  # a negative id drops its element
         found = np.full((int(count), *inner), _unsorted_start(name, x.dtype), x.dtype)

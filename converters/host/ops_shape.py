@@ -212,16 +212,9 @@ def range_(node: Node, start: Array, limit: Array, delta: Array) -> Array:
         )
     if start.dtype.kind in "iu":
         return np.arange(int(first), int(end), int(step)).astype(start.dtype)
-    # range_op.cc: the size from the quotient, the values by repeated addition in the dtype.
+    # range_op.cc: the size comes from the quotient of doubles, a value from start + i * delta.
     count = math.ceil(abs((float(end) - float(first)) / float(step)))
-    return _running(start, delta, count)
-
-
-def _running(start: Array, delta: Array, count: int) -> Array:
-    steps = np.full(count, delta[()], start.dtype)
-    if count:
-        steps[0] = start[()]
-    return np.add.accumulate(steps, dtype=start.dtype)
+    return np.asarray(first + np.arange(count).astype(start.dtype) * step)
 
 
 @op("LinSpace", exact=False)

@@ -42,3 +42,8 @@ def escaped(value: bytes) -> str:
     """absl::CEscape: what is not printable ASCII in octal."""
     named = {9: "\\t", 10: "\\n", 13: "\\r", 34: '\\"', 39: "\\'", 92: "\\\\"}
     return "".join(named.get(b) or (chr(b) if 32 <= b < 127 else f"\\{b:03o}") for b in value)
+
+
+def raw(value: bytes) -> str:
+    """Bytes within a message: what is not UTF-8 survives as lone surrogates."""
+    return value.decode("utf-8", "surrogateescape")
