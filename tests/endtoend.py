@@ -6,11 +6,12 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,7 +20,9 @@ import numpy as np
 from click.testing import CliRunner
 
 import jaxrt
+from jaxrt.artifact import ArtifactWriter, open_artifact
 from jaxrt.cli import main
+from jaxrt.manifest import Manifest
 
 READY_WITHIN = 120.0
 """Seconds; a machine that runs other tests too is slow."""
@@ -214,6 +217,16 @@ def without_tensorflow(home: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sitecustomize.py").write_text("import sys; sys.modules['tensorflow'] = None\n")
     return str(folder)
+
+
+def signed(artifact: Path, home: Path, change: Callable[[Manifest], Manifest]) -> Path:
+    """A copy whose manifest was changed by the library, so that all hashes are right."""
+    path = home / "changed.jaxrt"
+    with open_artifact(artifact) as found, ArtifactWriter(path) as writer:
+        for name in found.manifest.files:
+            shutil.copy(found.file(name), writer.file(name))
+        writer.commit(change(found.manifest))
+    return path
 
 
 def debris(directory: Path) -> list[str]:

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from endtoend import Artifact, Server, one_line, run, run_here, without_tensorflow
+from endtoend import Artifact, Server, one_line, run, run_here, signed, without_tensorflow
 
-from jaxrt.artifact import ArtifactWriter, open_artifact
 from jaxrt.manifest import Manifest
 
 pytest_plugins = ("endtoend_fixtures",)
@@ -98,16 +97,6 @@ def test_no_artifact(command: str, models: Path, tmp_path: Path) -> None:
     flags = ("--against", models / "linear") if command == "verify" else ()
     for wrong in (tmp_path / "nowhere", tmp_path, models / "linear" / "1"):
         assert f"{wrong}" in one_line(run_here(command, wrong, *flags), 5)
-
-
-def signed(artifact: Path, home: Path, change: Callable[[Manifest], Manifest]) -> Path:
-    """A copy whose manifest was changed by the library, so that all hashes are right."""
-    path = home / "changed.jaxrt"
-    with open_artifact(artifact) as found, ArtifactWriter(path) as writer:
-        for name in found.manifest.files:
-            shutil.copy(found.file(name), writer.file(name))
-        writer.commit(change(found.manifest))
-    return path
 
 
 def test_an_artifact_for_another_platform(linear: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`jaxrt serve` answers as TensorFlow does: artifacts, SavedModels, base paths, config files."""
 
 import concurrent.futures
+import dataclasses
 import json
 import shutil
 import struct
@@ -10,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from endtoend import ROWS, Artifact, Case, Server, bridges_of, run, without_tensorflow
+from endtoend import ROWS, Artifact, Case, Server, bridges_of, run, signed, without_tensorflow
 
 from jaxrt.converters import tfrecord, warmup
+from jaxrt.manifest import Manifest
 
 pytest_plugins = ("endtoend_fixtures",)
 
@@ -121,13 +123,15 @@ def test_a_refused_signature_says_why_and_the_others_are_served(models: Path, ho
     done = run("compile", models / "mixed", "-o", "mixed.jaxrt", home=home)
     assert (done.returncode, done.stderr) == (0, "")
     (row,) = [line for line in done.stdout.splitlines() if line.strip().startswith("sparse")]
-    assert "output y is " in row
+    assert "Its output 'y' is a sparse tensor." in row
     with Server("mixed.jaxrt", home=home) as server:
         assert "signature 'sparse' is not served: " in server.log
         assert server.predict("mixed", {"x": [1.0, 2.0]}) == (200, [2.0, 4.0])
         status, error = server.predict("mixed", {"x": [1.0]}, "sparse")
         assert status == 501
-        assert "signature 'sparse' of model mixed: " in error and "output y is " in error
+        assert (
+            "signature 'sparse' of model mixed: " in error and "Its output 'y' is a sparse" in error
+        )
 
 
 def test_the_metadata_lists_every_signature(served: Server) -> None:
@@ -269,6 +273,27 @@ model_config_list {{ config {{
 def test_flags_that_have_no_effect_are_named(linear: Path, home: Path) -> None:
     with Server(linear, "--batch-sizes", "1,2", home=home) as server:
         assert "--batch-sizes and --shape have no effect" in server.log
+
+
+def test_executables_of_another_machine_are_compiled_again(
+    artifact: Artifact, home: Path, cases: dict[str, Case]
+) -> None:
+    def of_another_machine(manifest: Manifest) -> Manifest:
+        signature = manifest.signatures["serving_default"]
+        programs = [
+            dataclasses.replace(p, executable=dataclasses.replace(p.executable, key="another"))
+            for p in signature.programs
+            if p.executable is not None
+        ]
+        changed = dataclasses.replace(signature, programs=tuple(programs))
+        signatures = {**manifest.signatures, "serving_default": changed}
+        return dataclasses.replace(manifest, signatures=signatures)
+
+    with Server(signed(artifact.path, home, of_another_machine), home=home) as server:
+        log = " ".join(server.log.split())
+        assert log.count("is not used: made for another runtime or processor (another)") == 3
+        case = cases["dense 7"]
+        case.assert_answered(*server.predict("changed", case.inputs))
 
 
 def write_warm_up(model: Path, signature: str, alias: str, shape: tuple[int, ...]) -> None:

@@ -66,8 +66,8 @@ def test_a_second_signal_does_not_wait(
         assert server.process.wait(5) == 1
         assert "SIGTERM again: not waiting for requests" in server.log
         assert "requests were unfinished and failed" in server.log
-    failed = [future for future in asked if future.exception() is not None]
-    assert failed
+    answered = [f for f in asked if f.exception() is None and f.result()[0] == 200]
+    assert len(answered) < len(asked)
 
 
 def test_the_grace_ends_with_503_for_what_is_unfinished(
