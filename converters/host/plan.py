@@ -179,7 +179,10 @@ def _body(function: Function) -> tuple[tuple[Node, ...], list[str], list[str]]:
 
 
 def lacks(node: Node, known: Mapping[str, Value]) -> bool:
-    return node.op not in OPS and node.name not in known
+    if node.name in known:
+        return False
+    rule = OPS.get(node.op)
+    return rule is None or (rule.covers is not None and not rule.covers(node))
 
 
 def needed(

@@ -30,6 +30,8 @@ class Rule:
     """Same inputs, same results: may run once at build."""
     defaults: Mapping[str, Any]
     """Of attributes; a GraphDef may leave them out."""
+    covers: Callable[[Node], bool] | None = None
+    """Whether it does what a node's attributes ask for; None: whatever they ask for."""
 
     def same(self, node: Node) -> bool:
         """Whether this node's results are TensorFlow's bit for bit."""
@@ -44,6 +46,7 @@ def op(
     rowwise: bool | Callable[..., Any] = False,
     exact: bool | Callable[[Node], bool] = True,
     pure: bool = True,
+    covers: Callable[[Node], bool] | None = None,
     **defaults: Any,
 ) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
     """Register a function for the ops `names`; `defaults` are those of their attributes."""
@@ -52,7 +55,7 @@ def op(
         for name in names:
             if name in OPS:
                 raise ValueError(f"op {name!r} already has a rule, {OPS[name].run.__qualname__}")
-            OPS[name] = Rule(run, rowwise, exact, pure, defaults)
+            OPS[name] = Rule(run, rowwise, exact, pure, defaults, covers)
         return run
 
     return register
