@@ -39,7 +39,7 @@ def divisible(dtype: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     return x, y
 
 
-BINARY = {
+BINARY: dict[str, tuple[Any, ...]] = {
     "AddV2": (*FLOATS, *SIGNED, *UNSIGNED),
     "Sub": (*FLOATS, *SIGNED, *UNSIGNED),
     "Mul": (*FLOATS, *SIGNED, *UNSIGNED),
@@ -59,7 +59,7 @@ BINARY = {
     "MulNoNan": (np.float32, np.float64),
     "RealDiv": FLOATS,
 }
-DIVISION = {
+DIVISION: dict[str, tuple[Any, ...]] = {
     "FloorDiv": (*FLOATS, *SIGNED, *UNSIGNED),
     "FloorMod": (np.float32, np.float64, *SIGNED, *UNSIGNED),
     "TruncateDiv": (*SIGNED, *UNSIGNED),
@@ -67,7 +67,7 @@ DIVISION = {
     "Mod": (np.float32, np.float64, np.int32, np.int64),
     "TruncateMod": (np.float32, np.float64, np.int32, np.int64),
 }
-UNARY = {
+UNARY: dict[str, tuple[Any, ...]] = {
     "Neg": (*FLOATS, *SIGNED),
     "Abs": (*FLOATS, *SIGNED),
     "Sign": (*FLOATS, *SIGNED),
@@ -84,7 +84,7 @@ UNARY = {
     "Relu6": (np.float32, np.float64),
     "Invert": (*SIGNED, *UNSIGNED),
 }
-CLOSE = {
+CLOSE: dict[str, tuple[Any, ...]] = {
     "Reciprocal": (np.float32, np.float64),
     "Exp": (np.float32, np.float64),
     "Expm1": (np.float32, np.float64),
@@ -107,19 +107,16 @@ def raw(tf: Any, op: str, names: tuple[str, ...], **attrs: Any) -> Callable[...,
 
 def cases(tf: Any) -> dict[str, Case]:
     found: dict[str, Case] = {}
-    for table, make in ((BINARY, pairs), (DIVISION, divisible)):
-        for op, dtypes in table.items():
-            for dtype in dtypes:
-                name = f"{op} of {np.dtype(dtype).name}"
-                found[name] = (raw(tf, op, ("x", "y")), [make(dtype)])
-    for table in (UNARY, CLOSE):
-        for op, dtypes in table.items():
-            name = "features" if op in ("Relu", "Relu6", "Softplus") else "x"
-            for dtype in dtypes:
-                found[f"{op} of {np.dtype(dtype).name}"] = (
-                    raw(tf, op, (name,)),
-                    [(numbers(dtype),)],
-                )
+    for op, dtypes in (*BINARY.items(), *DIVISION.items()):
+        make = pairs if op in BINARY else divisible
+        for dtype in dtypes:
+            call = raw(tf, op, ("x", "y"))
+            found[f"{op} of {np.dtype(dtype).name}"] = (call, [make(dtype)])
+    for op, dtypes in (*UNARY.items(), *CLOSE.items()):
+        name = "features" if op in ("Relu", "Relu6", "Softplus") else "x"
+        for dtype in dtypes:
+            call = raw(tf, op, (name,))
+            found[f"{op} of {np.dtype(dtype).name}"] = (call, [(numbers(dtype),)])
     return {**found, **casts(tf), **others(tf), **failures(tf)}
 
 

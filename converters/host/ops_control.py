@@ -143,12 +143,14 @@ def list_empty(node: Node, shape: Array, limit: Array) -> TensorList:
 
 @op("TensorListFromTensor")
 def list_from_tensor(node: Node, tensor: Array, shape: Array) -> TensorList:
-    rows = [tensor[i, ...] for i in range(len(tensor))]
-    return TensorList(node.attrs["element_dtype"], _sizes(shape), _arrays(rows, tensor))
+    items = [_item(tensor, row) for row in range(len(tensor))]
+    return TensorList(node.attrs["element_dtype"], _sizes(shape), items)
 
 
-def _arrays(rows: list[Any], like: Array) -> list[Array]:
-    return [row if isinstance(row, np.ndarray) else np.asarray(row, like.dtype) for row in rows]
+def _item(tensor: Array, row: int) -> Array:
+    """One row as an array, also where numpy would give a scalar or bytes."""
+    found: Array = tensor[row : row + 1].reshape(tensor.shape[1:])
+    return found
 
 
 @op("TensorListSetItem", resize_if_index_out_of_bounds=False)
@@ -178,12 +180,16 @@ def _in_range(at: int, items: list[Any], verb: str) -> None:
 
 @op("TensorListStack", num_elements=-1)
 def list_stack(node: Node, values: TensorList, shape: Array) -> Array:
-    wanted, sizes = node.attrs["num_elements"], _sizes(shape)
+    wanted = node.attrs["num_elements"]
     if wanted >= 0 and wanted != len(values.items):
         raise InvalidArgument(
             f"Operation expected a list with {wanted} elements but got a list with "
             f"{len(values.items)} elements."
         )
+    return _stacked(values, _sizes(shape))
+
+
+def _stacked(values: TensorList, sizes: tuple[int | None, ...] | None) -> Array:
     if not values.items:
         return _zeros(values, (0, *(sizes or ())))
     rows = [_zeros(values, sizes) if v is None else v for v in values.items]
@@ -231,14 +237,20 @@ def list_gather(node: Node, values: TensorList, indices: Array, shape: Array) ->
     for at in indices.tolist():
         _in_range(at, values.items, "access")
     items = [values.items[at] for at in indices.tolist()]
-    found: Array = list_stack(node, values.replaced(items), shape)
-    return found
+    return _stacked(values.replaced(items), _sizes(shape))
 
 
-@op("TensorListConcatV2", "TensorListConcat")
-def list_concat(node: Node, values: TensorList, *rest: Array) -> tuple[Array, Array]:
-    lengths = np.asarray([len(v) for v in values.items], np.int64)
-    return np.concatenate(values.items), lengths
+@op("TensorListConcatV2")
+def list_concat(node: Node, values: TensorList, shape: Array, dims: Array) -> tuple[Array, Array]:
+    """Items one after another, and the length of each; `dims` are those of unset items."""
+    sizes, lengths = _sizes(shape), dims.tolist()
+    rows = []
+    for i, item in enumerate(values.items):
+        length = lengths[i] if i < len(lengths) else None
+        rows.append(_zeros(values, (length, *(sizes or ())[1:])) if item is None else item)
+    if not rows:
+        return _zeros(values, (0, *(sizes or ())[1:])), np.zeros(0, np.int64)
+    return np.concatenate(rows), np.asarray([len(row) for row in rows], np.int64)
 
 
 @op("TensorListScatterV2", "TensorListScatter")
@@ -249,5 +261,15 @@ def list_scatter(
     items: list[Any] = [None] * (size if count is None or int(count) < 0 else int(count))
     for at, row in zip(indices.tolist(), range(len(tensor)), strict=True):
         _in_range(at, items, "scatter to")
-        items[at] = np.asarray(tensor[row, ...], tensor.dtype)
+        items[at] = _item(tensor, row)
     return TensorList(node.attrs["element_dtype"], _sizes(shape), items)
+
+
+@op("TensorListScatterIntoExistingList")
+def list_scatter_into(node: Node, values: TensorList, tensor: Array, indices: Array) -> TensorList:
+    items, places = list(values.items), indices.tolist()
+    items += [None] * (max([-1, *places]) + 1 - len(items))
+    for row, at in enumerate(places):
+        _in_range(at, items, "scatter to")
+        items[at] = _item(tensor, row)
+    return values.replaced(items)

@@ -1,5 +1,6 @@
 """How TensorFlow prints values in its messages."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -8,40 +9,51 @@ Array = np.ndarray[Any, Any]
 
 
 def summary(array: Array, limit: int) -> str:
-    """Tensor::SummarizeValue of tensorflow/core/framework/tensor.cc, at most `limit` a dimension.
+    """Tensor::SummarizeValue of tensorflow/core/framework/tensor.cc: at most `limit` elements.
 
-    A negative limit prints all. Strings stand in quotes from rank 1 up and print raw as scalars.
+    A negative limit prints all.
     """
-    if limit < 0:
-        limit = array.size
-    if not array.ndim:
-        return _element(array[()], False)
-    return _nested(array, limit)
+    limit = array.size if limit < 0 else min(limit, array.size)
+    cells = iter([_element(value) for value in array.ravel()[:limit]])
+    text = _nested(list(array.shape), limit, 0, cells, True)[0] if array.ndim else next(cells, "")
+    return text + ("..." if array.size > limit else "")
 
 
-def _nested(array: Array, limit: int) -> str:
-    if array.ndim == 1:
-        cells = [_element(value, True) for value in array[:limit]]
-        return " ".join(cells) + ("..." if len(array) > limit else "")
-    rows = [f"[{_nested(row, limit)}]" for row in array[:limit]]
-    return "".join(rows) + ("..." if len(array) > limit else "")
+def _nested(
+    shape: list[int], limit: int, done: int, cells: Iterator[str], outermost: bool
+) -> tuple[str, int]:
+    """What a dimension prints once `done` elements are printed, and how many are afterwards."""
+    if done >= limit:
+        return "", done
+    if len(shape) == 1:
+        count = min(shape[0], limit - done)
+        text = " ".join(next(cells) for _ in range(count))
+        return text + ("..." if count < shape[0] and not outermost else ""), done + count
+    found = ""
+    for _ in range(shape[0]):
+        if done < limit:
+            text, done = _nested(shape[1:], limit, done, cells, False)
+            found += f"[{text}]"
+    return found, done
 
 
-def _element(value: Any, quoted: bool) -> str:
+def _element(value: Any) -> str:
     if isinstance(value, bytes):
-        text = escaped(value)
-        return f'"{text}"' if quoted else text
+        return escaped(value)
     if isinstance(value, bool | np.bool_):
         return "1" if value else "0"
-    if isinstance(value, np.floating):
-        return f"{float(value):g}"
+    if isinstance(value, np.floating) or type(value).__name__ == "bfloat16":
+        digits = (15, 17) if isinstance(value, np.float64) else (6, 9)
+        text = f"{float(value):.{digits[0]}g}"
+        return text if type(value)(text) == value else f"{float(value):.{digits[1]}g}"
     return str(value)
 
 
 def escaped(value: bytes) -> str:
-    """absl::CEscape: what is not printable ASCII in octal."""
-    named = {9: "\\t", 10: "\\n", 13: "\\r", 34: '\\"', 39: "\\'", 92: "\\\\"}
-    return "".join(named.get(b) or (chr(b) if 32 <= b < 127 else f"\\{b:03o}") for b in value)
+    """absl::Utf8SafeCEscape: control characters in octal, all above ASCII as it is."""
+    named = {9: b"\\t", 10: b"\\n", 13: b"\\r", 34: b'\\"', 39: b"\\'", 92: b"\\\\"}
+    cells = (named.get(b) or (bytes([b]) if 32 <= b and b != 127 else b"\\%03o" % b) for b in value)
+    return raw(b"".join(cells))
 
 
 def raw(value: bytes) -> str:
