@@ -88,9 +88,11 @@ def convert(
                 independent=False, reason="TensorFlow refuses it at another batch size"
             )
         programs += [_finish(p, lifted[p.batch], verdict) for p in planned_sizes]
+    if len(programs) < len(plan.programs) and plan.otherwise is not None:
+        other = convert(lowerer, model, signature, plan.otherwise, step=step)
+        if len(other.programs) > len(programs):
+            return other
     if not programs and refusals:
-        if plan.otherwise is not None:
-            return convert(lowerer, model, signature, plan.otherwise, step=step)
         return ConvertedSignature(refused=refusals[0])
     return ConvertedSignature(programs=tuple(programs), constants=constants, notes=tuple(notes))
 

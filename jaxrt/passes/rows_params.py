@@ -14,7 +14,12 @@ from jaxrt.passes.rows_elementwise import FOLDS, PLAIN
 IGNORED = frozenset({"sharding", "out_sharding", "name", "debug_info"})
 """Neither changes a value."""
 
-SHAPES = {"broadcast_in_dim": {"shape"}, "reshape": {"new_sizes"}, "iota": {"shape"}}
+SHAPES = {
+    "broadcast_in_dim": {"shape"},
+    "reshape": {"new_sizes"},
+    "iota": {"shape"},
+    "rng_uniform": {"shape"},
+}
 """Shapes of results: of no effect by themselves, and what uses an axis up compares its size."""
 
 FREE = frozenset(
