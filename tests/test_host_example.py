@@ -81,7 +81,7 @@ def random_batches(seed: int, *, broken: bool, scalars: bool = False) -> list[tu
 
 
 GOOD = message(
-    (b"a", feature(FLOAT, 1.5)), (b"bb", feature(INT64, 7, -300)), (b"ccc", feature(BYTES, b"x"))
+    (b"a", feature(FLOAT, 1.5)), (b"bb", feature(INT64, 7, -300)), (b"ccc", feature(BYTES, b"x\0"))
 )
 EDGES: dict[str, Sequence[bytes]] = {
     "nothing": [],
@@ -111,12 +111,14 @@ def cases(tf: Any) -> dict[str, Case]:
     dense = {
         "a": io.FixedLenFeature([], tf.float32),
         "bb": io.FixedLenFeature([2], tf.int64, [5, 6]),
-        "ccc": io.FixedLenFeature([1], tf.string, b"none"),
+        "ccc": io.FixedLenFeature([1], tf.string, b"none\0"),
     }
     padded = {
         "a": io.FixedLenSequenceFeature([], tf.float32, allow_missing=True, default_value=-1.0),
         "bb": io.FixedLenSequenceFeature([2], tf.int64, allow_missing=True),
-        "ccc": io.FixedLenSequenceFeature([1], tf.string, allow_missing=True),
+        "ccc": io.FixedLenSequenceFeature(
+            [1], tf.string, allow_missing=True, default_value=b"none\0"
+        ),
     }
     sparse = {key.decode(): io.VarLenFeature(kind) for key, kind in _kinds(tf)}
     ragged = {
@@ -209,7 +211,7 @@ def test_messages_as_protobuf_writes_them_are_read_a_column_at_a_time(
     floats, ints, texts = example.columns([GOOD, long, *[GOOD] * 9], features)
     assert floats.counts.tolist() == [1, 99, *[1] * 9]
     assert ints.values[:4].tolist() == [7, -300, 7, -300]
-    assert texts.values[:3].tolist() == [b"x", b"y" * 300, b"z"]
+    assert texts.values[:3].tolist() == [b"x\0", b"y" * 300, b"z"]
 
 
 def test_a_key_cannot_be_asked_for_twice() -> None:

@@ -18,7 +18,7 @@ def floats(*values: Any) -> Array:
     return np.array(values, np.float32)
 
 
-WORDS = strings(b"a", b"bb", b"", b"d", b"e")
+WORDS = strings(b"a\0", b"bb", b"", b"d", b"e")
 NONE = np.float32(-1)
 
 
@@ -79,7 +79,7 @@ def _dense(tf: Any) -> dict[str, Case]:
         "dense of pairs": (_unsized(tf, "ROW_SPLITS"), wide),
         "dense of pairs and a size": (_to_tensor(tf, "ROW_SPLITS"), tall),
         "dense of words": (
-            _unsized(tf, "ROW_SPLITS"), [(WORDS, scalar(b"?"), ints(0, 1, 1, 5))]
+            _unsized(tf, "ROW_SPLITS"), [(WORDS, scalar(b"?\0"), ints(0, 1, 1, 5))]
         ),
         "dense, two deep": (_to_tensor(tf, "ROW_SPLITS", "ROW_SPLITS"), nested),
         "dense of row ids": (_unsized(tf, "FIRST_DIM_SIZE", "VALUE_ROWIDS"), ids),

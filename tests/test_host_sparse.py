@@ -25,7 +25,7 @@ def ints(*values: Any) -> Array:
 
 
 EMPTY = (np.empty((0, 2), np.int64), np.empty(0, np.float32), ints(3, 4))
-WORDS = (ints([0, 1], [2, 0], [2, 3]), strings(b"a", b"", b"c"), ints(4, 4))
+WORDS = (ints([0, 1], [2, 0], [2, 3]), strings(b"a\0", b"", b"c"), ints(4, 4))
 
 
 def cases(tf: Any) -> dict[str, Case]:
@@ -68,7 +68,7 @@ def _dense(tf: Any) -> dict[str, Case]:
         ),
         "to dense, strings": (
             to_dense(True),
-            [(WORDS[0], WORDS[2], WORDS[1], host_recordings.scalar(b"none"))],
+            [(WORDS[0], WORDS[2], WORDS[1], host_recordings.scalar(b"none\0"))],
         ),
     }
 
@@ -93,7 +93,7 @@ def _rows(tf: Any) -> dict[str, Case]:
     ]
     return {
         "fill rows": (fill, runs),
-        "fill rows of strings": (fill, [(*WORDS, host_recordings.scalar(b"none"))]),
+        "fill rows of strings": (fill, [(*WORDS, host_recordings.scalar(b"none\0"))]),
     }
 
 

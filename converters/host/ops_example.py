@@ -181,7 +181,9 @@ def _filled(column: Column, feature: Feature) -> Array:
     rows = len(column.counts)
     if feature.layout is Layout.PADDED:
         steps = int(column.counts.max(initial=0)) // feature.stride
-        out = np.full((rows, steps * feature.stride), feature.default.item(), feature.kind.dtype)
+        # As an array: numpy would cut the trailing zero bytes of a bare string.
+        filler = feature.default.reshape(())
+        out = np.full((rows, steps * feature.stride), filler, feature.kind.dtype)
         out[np.repeat(np.arange(rows), column.counts), _within(column.counts)] = column.values
         return out.reshape(rows, steps, *feature.shape[1:])
     if not column.missing.any():

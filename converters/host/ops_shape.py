@@ -187,7 +187,7 @@ def tile(node: Node, x: Array, multiples: Array) -> Array:
 def fill(node: Node, sizes: Array, value: Array) -> Array:
     if (sizes < 0).any():
         raise InvalidArgument(f"Dimension {int(sizes.min())} must be >= 0")
-    return np.full(sizes.tolist(), value[()], value.dtype)
+    return np.full(sizes.tolist(), value, value.dtype)
 
 
 @op("ZerosLike")

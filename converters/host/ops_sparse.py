@@ -42,7 +42,7 @@ def sparse_to_dense(
     sizes = tuple(int(size) for size in shape)
     if node.attrs["validate_indices"]:
         _check_order(places, sizes)
-    out = np.full(sizes, default[()], values.dtype)
+    out = np.full(sizes, default, values.dtype)
     bad = ((places < 0) | (places >= np.array(sizes, np.int64))).any(axis=1)
     if bad.any():
         raise InvalidArgument(f"Indices are not valid (out of bounds).  Shape: {shape_text(sizes)}")
@@ -76,7 +76,7 @@ def sparse_fill_empty_rows(
     places[order] = np.arange(len(order))
     filler = np.zeros((int(empty.sum()), indices.shape[1]), np.int64)
     filler[:, 0] = np.flatnonzero(empty)
-    fillings = np.full(len(filler), default[()], values.dtype)
+    fillings = np.full(len(filler), default, values.dtype)
     return (
         np.concatenate([indices, filler])[order],
         np.concatenate([values, fillings])[order],
