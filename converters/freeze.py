@@ -47,10 +47,10 @@ class Restored1:
         feeds = {alias: info.name for alias, info in sorted(definition.inputs.items())}
         fetches = {alias: info.name for alias, info in sorted(definition.outputs.items())}
         part = reach(self._graph, list(feeds.values()), list(fetches.values()))
-        variables = self._reference_variables(part)
-        handles = self._resource_variables(part)
+        variables = self.reference_variables(part)
+        handles = self.resource_variables(part)
         graph = _graph_def(self._graph, part, _constants(variables))
-        dtypes = [self._tensor(name).dtype.base_dtype for name in feeds.values()]
+        dtypes = [self.tensor(name).dtype.base_dtype for name in feeds.values()]
 
         def body(*arguments: Any) -> list[Any]:
             known = dict(zip([*part.feeds, *variables], arguments, strict=True))
@@ -80,10 +80,19 @@ class Restored1:
         definition = self._source.meta_graph.signature_def[signature]
         feeds = {info.name: inputs[alias].numpy() for alias, info in definition.inputs.items()}
         fetches = {alias: info.name for alias, info in definition.outputs.items()}
-        answers = self._restored_session().run(fetches, feeds)
+        answers = self.session().run(fetches, feeds)
         return {alias: tf.constant(answer) for alias, answer in answers.items()}
 
-    def _restored_session(self) -> Any:
+    def part(self, signature: str) -> tuple[dict[str, str], dict[str, str], Subgraph]:
+        """Inputs and outputs, alias → tensor, and what the outputs depend on, asserts included."""
+        definition = self._source.meta_graph.signature_def[signature]
+        feeds = {alias: info.name for alias, info in sorted(definition.inputs.items())}
+        fetches = {alias: info.name for alias, info in sorted(definition.outputs.items())}
+        part = reach(self._graph, list(feeds.values()), list(fetches.values()), control=True)
+        return feeds, fetches, part
+
+    def session(self) -> Any:
+        """Restored and initialised, as TensorFlow Serving has it."""
         if self._session is None:
             record = self._source.record
             session = tf.compat.v1.Session(graph=tf.Graph())
@@ -92,21 +101,22 @@ class Restored1:
             self._session = session
         return self._session
 
-    def _tensor(self, name: str) -> Any:
+    def tensor(self, name: str) -> Any:
+        """Of the graph that variables and constants are read from."""
         return self._root.graph.get_tensor_by_name(canonical(name))
 
     def _value(self, node: str) -> Array:
         with self._root.graph.as_default():
             # A function cannot return a reference; an identity is none.
-            wanted = tf.identity(self._tensor(node))
+            wanted = tf.identity(self.tensor(node))
         array: Array = self._root.prune([], wanted)().numpy()
         return array
 
-    def _reference_variables(self, part: Subgraph) -> dict[str, Weight]:
+    def reference_variables(self, part: Subgraph) -> dict[str, Weight]:
         """Tensor → weight, in the order of their names."""
         found = {}
         for name in sorted(n for n, node in part.nodes.items() if node.op in REFERENCE):
-            tensor = self._tensor(name)
+            tensor = self.tensor(name)
             known = tensor.shape.is_fully_defined()
             shape = tuple(tensor.shape) if known else self._value(name).shape
             parameter = Parameter(name=name, dtype=tensor.dtype.base_dtype.name, shape=shape)
@@ -116,7 +126,7 @@ class Restored1:
     def _reader(self, node: str) -> Any:
         return lambda: self._value(node)
 
-    def _resource_variables(self, part: Subgraph) -> dict[str, tuple[str, Any]]:
+    def resource_variables(self, part: Subgraph) -> dict[str, tuple[str, Any]]:
         """Tensor → node and eager handle, for the VarHandleOps of the part."""
         found = {}
         for name in sorted(n for n, node in part.nodes.items() if node.op == "VarHandleOp"):
@@ -126,10 +136,15 @@ class Restored1:
             found[tensor] = self._handles[tensor]
         return found
 
+    def handle_weights(self, part: Subgraph) -> dict[str, Weight]:
+        """Tensor → weight, for the VarHandleOps of the part."""
+        found = self.resource_variables(part)
+        return {tensor: weight(name, handle) for tensor, (name, handle) in found.items()}
+
     def _lift(self, node: str) -> Any:
         with self._root.graph.as_default():
             dtype = tf.as_dtype(self._root.graph.get_operation_by_name(node).get_attr("dtype"))
-            read = tf.raw_ops.ReadVariableOp(resource=self._tensor(node), dtype=dtype)
+            read = tf.raw_ops.ReadVariableOp(resource=self.tensor(node), dtype=dtype)
         variable = tf.Variable(self._root.prune([], read)(), name=node)
         self._lifted.append(variable)
         return variable

@@ -1,18 +1,23 @@
 """Answers one request about a SavedModel: what it is, StableHLO, weights, TensorFlow's answers."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from jaxrt.converters import arrays
+from jaxrt.converters.bodies import Uncuttable
 from jaxrt.converters.freeze import Restored1
-from jaxrt.converters.records import Kind, Refused
-from jaxrt.converters.restored import Function, Restored, Restored2, Weight
+from jaxrt.converters.records import Kind, Refused, Segmented, Table
+from jaxrt.converters.restored import Function, Restored2, Weight
 from jaxrt.converters.savedmodel import Source, first_line, read
+from jaxrt.converters.staged import Staged
+from jaxrt.converters.suitability import state
 from jaxrt.errors import ConversionError, ModelError
+from jaxrt.specs import SignatureSpec
 
 _UNSUPPORTED = re.compile(r"(\w+) \(No registered '")
 
@@ -34,10 +39,10 @@ class Models:
 
     def lower(self, request: Mapping[str, Any]) -> dict[str, Any]:
         model = self._model(request)
-        found = model.lower(request["signature"], request["shapes"])
+        found = model.lower(request["signature"], request["shapes"], request["stage"])
         if isinstance(found, Refused):
             return {"refused": found.to_json()}
-        function, stablehlo = found
+        function, stablehlo, ops = found
         file = self._file("stablehlo")
         file.write_bytes(stablehlo)
         inputs = zip(function.inputs, function.dtypes, strict=True)
@@ -50,40 +55,59 @@ class Models:
                 ],
                 "weights": [_parameter(w) for w in function.weights],
                 "outputs": [{"name": o.name, "dtype": o.dtype} for o in function.outputs],
-                "ops": list(model.source.record.ops[request["signature"]]),
+                "ops": list(ops),
             },
             "file": str(file),
         }
 
+    def segment(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        found = self._model(request).staged(request["signature"])
+        if isinstance(found, Refused):
+            return {"refused": found.to_json()}
+        segmented = Segmented(signature=request["signature"], stages=found.stages)
+        return {"segmented": segmented.to_json()}
+
+    def tables(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        found = self._model(request).tables(request["signature"], request["stage"])
+        return {
+            "tables": {
+                name: {
+                    "keys": self._written("keys", table.keys, table.key_dtype),
+                    "values": self._written("values", table.values, table.value_dtype),
+                }
+                for name, table in found.items()
+            }
+        }
+
     def weights(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Writes the named weights that `signatures` have, one at a time, each to its file."""
-        found = self._model(request).weights(request["signatures"])
+        found = self._model(request).weights(request["signatures"], request["staged"])
         wanted = set(request["names"])
         written = []
         for name, weight in found.items():
             if name in wanted:
-                array = weight.read()
-                file = self._file("weight")
-                arrays.write(file, array)
-                written.append(arrays.describe(name, array, weight.parameter.dtype, file))
+                written.append(self._written(name, weight.read(), weight.parameter.dtype))
         return {"arrays": written}
 
     def run(self, request: Mapping[str, Any]) -> dict[str, Any]:
         given = {d["name"]: arrays.load(d) for d in request["inputs"]}
         answers = self._model(request).run(request["signature"], given)
-        written = []
-        for name, answer in sorted(answers.items()):
-            file = self._file("answer")
-            array = answer.numpy()
-            arrays.write(file, array)
-            written.append(arrays.describe(name, array, answer.dtype.name, file))
+        written = [
+            self._written(name, np.asarray(answer.numpy()), answer.dtype.name)
+            for name, answer in sorted(answers.items())
+        ]
         return {"arrays": written}
 
     def _model(self, request: Mapping[str, Any]) -> "Model":
         key = (request["path"], *request["tags"])
         if key not in self._models:
-            self._models[key] = Model(read(request["path"], request["tags"]))
+            self._models[key] = Model(read(request["path"], request["tags"]), self._file)
         return self._models[key]
+
+    def _written(self, name: str, array: arrays.Array, dtype: str) -> dict[str, Any]:
+        file = self._file("array")
+        arrays.write(file, array)
+        return arrays.describe(name, array, dtype, file)
 
     def _file(self, kind: str) -> Path:
         self._files += 1
@@ -93,15 +117,23 @@ class Models:
 class Model:
     """One SavedModel; its variables are restored once, when first needed."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, file: Callable[[str], Path]) -> None:
+        """`file` gives a new path for a kind of content."""
         self.source = source
-        self._restored: Restored | None = None
+        self._file = file
+        self._restored: Restored1 | Restored2 | None = None
         self._functions: dict[str, Function] = {}
+        self._staged: dict[str, Staged | Refused] = {}
 
     def lower(
-        self, signature: str, shapes: Mapping[str, Sequence[int]]
-    ) -> tuple[Function, bytes] | Refused:
-        """Raises ConversionError for an unknown signature, or shapes of other inputs than its."""
+        self, signature: str, shapes: Mapping[str, Sequence[int]], stage: int | None
+    ) -> tuple[Function, bytes, tuple[str, ...]] | Refused:
+        """A function, its StableHLO and its ops.
+
+        Raises ConversionError for an unknown signature or stage, or shapes of other inputs.
+        """
+        if stage is not None:
+            return self._lower_stage(signature, shapes, stage)
         self._check(signature, shapes)
         refused = self.source.record.refused.get(signature)
         if refused is not None:
@@ -109,40 +141,112 @@ class Model:
         restored = self._restore()
         try:
             function = self._function(restored, signature)
-            return function, function.stablehlo(shapes)
+            stablehlo = function.stablehlo(shapes)
+            return function, stablehlo, self.source.record.ops[signature]
         except ModelError:
             raise
         except Exception as error:  # whatever TensorFlow's C++ and Python layers raise
             return _declined(signature, error)
 
-    def weights(self, signatures: Sequence[str]) -> dict[str, Weight]:
+    def _lower_stage(
+        self, signature: str, shapes: Mapping[str, Sequence[int]], stage: int
+    ) -> tuple[Function, bytes, tuple[str, ...]] | Refused:
+        staged = self.staged(signature)
+        if isinstance(staged, Refused):
+            return staged
+        try:
+            return staged.lower(stage, shapes)
+        except ConversionError as error:
+            where = f"{self.source.record.path}: signature {signature!r}"
+            raise ConversionError(f"{where}: {error}") from None
+        except Exception as error:  # whatever TensorFlow's C++ and Python layers raise
+            return _declined(signature, error)
+
+    def staged(self, signature: str) -> Staged | Refused:
+        """Raises ConversionError for an unknown signature."""
+        self._known(signature)
+        if signature not in self._staged:
+            self._staged[signature] = self._cut(signature)
+        return self._staged[signature]
+
+    def _cut(self, signature: str) -> Staged | Refused:
+        record = self.source.record
+        refused = record.refused.get(signature)
+        if refused is not None and refused.kind is Kind.ENCODING:
+            return refused
+        changes = state(self.source.parts, self.source.meta_graph, signature)
+        if changes is not None:
+            return changes
+        restored = self._restore()
+
+        def whole(given: Mapping[str, arrays.Array]) -> dict[str, arrays.Array]:
+            answers = restored.run(signature, self._tensors(signature, given))
+            return {alias: np.asarray(answer.numpy()) for alias, answer in answers.items()}
+
+        try:
+            return Staged(restored, signature, record.signatures[signature], self._file, whole)
+        except ModelError:
+            raise
+        except Uncuttable as error:
+            reason = str(error)
+        except Exception as error:  # whatever TensorFlow's C++ and Python layers raise
+            reason = f"TensorFlow declines: {first_line(error).rstrip('.')}."
+        kind = Kind.HOST if refused is None else refused.kind
+        ops = () if refused is None else refused.ops
+        return Refused(signature=signature, kind=kind, reason=reason, ops=ops)
+
+    def tables(self, signature: str, stage: int) -> dict[str, Table]:
+        """Raises ConversionError for a signature or a stage that has none."""
+        staged = self.staged(signature)
+        where = f"{self.source.record.path}: signature {signature!r}"
+        if isinstance(staged, Refused):
+            raise ConversionError(f"{where}: not cut: {staged.reason}")
+        try:
+            return staged.tables(stage)
+        except ConversionError as error:
+            raise ConversionError(f"{where}: {error}") from None
+
+    def weights(self, signatures: Sequence[str], staged: Sequence[str]) -> dict[str, Weight]:
+        """By name, of whole signatures and of cut ones."""
         restored = self._restore()
         functions = [self._function(restored, key) for key in signatures]
-        return {w.parameter.name: w for f in functions for w in f.weights}
+        found = {w.parameter.name: w for f in functions for w in f.weights}
+        for key in staged:
+            cut = self.staged(key)
+            if isinstance(cut, Staged):
+                found |= cut.weights()
+        return found
 
     def run(self, signature: str, given: Mapping[str, arrays.Array]) -> dict[str, Any]:
-        """Raises ConversionError where TensorFlow declines, or answers with strings."""
+        """Raises ConversionError where TensorFlow declines."""
         spec = self._check(signature, given)
         where = f"{self.source.record.path}: signature {signature!r}"
         sides = [*spec.inputs.values(), *spec.outputs.values()]
-        carried = {"string", "resource", "variant", "invalid"} & {t.dtype for t in sides}
+        carried = {"resource", "variant", "invalid"} & {t.dtype for t in sides}
         if carried or not spec.outputs:
             raise ConversionError(f"{where}: its tensors do not cross: {', '.join(carried)}")
-        tensors = {a: tf.constant(v, spec.inputs[a].dtype) for a, v in given.items()}
         try:
-            return self._restore().run(signature, tensors)
+            return self._restore().run(signature, self._tensors(signature, given))
         except ModelError:
             raise
         except Exception as error:
             raise ConversionError(f"{where}: TensorFlow fails: {first_line(error)}") from error
 
-    def _check(self, signature: str, given: Mapping[str, Any]) -> Any:
+    def _tensors(self, signature: str, given: Mapping[str, arrays.Array]) -> dict[str, Any]:
+        spec = self.source.record.signatures[signature]
+        return {alias: tf.constant(v, spec.inputs[alias].dtype) for alias, v in given.items()}
+
+    def _known(self, signature: str) -> SignatureSpec:
         record = self.source.record
         spec = record.signatures.get(signature)
         if spec is None:
             raise ConversionError(
                 f"{record.path}: no signature {signature!r}; it has {', '.join(record.signatures)}"
             )
+        return spec
+
+    def _check(self, signature: str, given: Mapping[str, Any]) -> SignatureSpec:
+        record, spec = self.source.record, self._known(signature)
         if set(given) != set(spec.inputs):
             raise ConversionError(
                 f"{record.path}: signature {signature!r}: found inputs {sorted(given)}, "
@@ -150,12 +254,12 @@ class Model:
             )
         return spec
 
-    def _restore(self) -> Restored:
+    def _restore(self) -> Restored1 | Restored2:
         if self._restored is None:
             self._restored = (Restored2 if self.source.is_tf2 else Restored1)(self.source)
         return self._restored
 
-    def _function(self, restored: Restored, signature: str) -> Function:
+    def _function(self, restored: Restored1 | Restored2, signature: str) -> Function:
         if signature not in self._functions:
             self._functions[signature] = restored.function(signature)
         return self._functions[signature]

@@ -28,6 +28,9 @@ CHANGES = re.compile(
 )
 """Ops that write to the variable in their first input."""
 
+FILLS = re.compile(r"LookupTable(Insert|Remove|Import)(V2)?$")
+"""Ops that change a table after it was made."""
+
 HOST = re.compile(
     r"""(
         \w*(HashTable|LookupTable|DenseHashTable)\w* | InitializeTable\w*

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.eager import context
@@ -21,6 +21,8 @@ class Weight:
 
     parameter: Parameter
     read: Callable[[], Array]
+    constant: bool = False
+    """No variable: nobody can ever change it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,15 +70,6 @@ class Function:
         return portable.artifact(
             lowered("stablehlo_serialized"), lambda: lowered("stablehlo").decode()
         )
-
-
-class Restored(Protocol):
-    """A loaded SavedModel, of TF2 or of TF1."""
-
-    def function(self, signature: str) -> Function: ...
-
-    def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """tf.Tensors in and out, by alias."""
 
 
 class Names:
@@ -127,6 +120,14 @@ class Restored2:
             ),
         )
 
+    def concrete(self, signature: str) -> Any:
+        """tf.ConcreteFunction."""
+        return self._root.signatures[signature]
+
+    def weight(self, captured: Any) -> Weight:
+        """Of a tensor that a signature captures. A table's is one that nobody reads."""
+        return self._weights[id(captured)]
+
     def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         answers: dict[str, Any] = self._root.signatures[signature](**inputs)
         return answers
@@ -147,7 +148,7 @@ def weight(name: str, captured: Any) -> Weight:
     """A resource variable's handle, or a tensor. Tables' handles give a weight nobody reads."""
     if captured.dtype != tf.resource:
         parameter = Parameter(name=name, dtype=captured.dtype.name, shape=tuple(captured.shape))
-        return Weight(parameter=parameter, read=lambda: _host(captured))
+        return Weight(parameter=parameter, read=lambda: _host(captured), constant=True)
     known = getattr(captured, "_handle_data", None)
     if known is None or not known.is_set:
         parameter = Parameter(name=name, dtype="resource", shape=())

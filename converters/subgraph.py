@@ -46,16 +46,19 @@ def producer(tensor: str) -> str:
     return tensor.removeprefix("^").partition(":")[0]
 
 
-def reach(graph: Any, feeds: Sequence[str], fetches: Sequence[str]) -> Subgraph:
+def reach(
+    graph: Any, feeds: Sequence[str], fetches: Sequence[str], *, control: bool = False
+) -> Subgraph:
     """What `fetches` need of a GraphDef when `feeds` are given.
 
     Control edges are kept where they order a change of a variable, the only effect that answers
     show. The others tie outputs to asserts, which XLA ignores anyway and whose messages TF1
-    guards with Switch and Merge, which it does not have. A Switch whose predicate is constant
-    goes, its dead branch with it. Raises ValueError when a tensor has no node.
+    guards with Switch and Merge, which it does not have: `control` keeps them too. A Switch whose
+    predicate is constant goes, its dead branch with it. Raises ValueError when a tensor has no
+    node.
     """
     fed = tuple(canonical(name) for name in feeds)
-    cutter = _Cutter(graph, frozenset(fed))
+    cutter = _Cutter(graph, frozenset(fed), control)
     wanted = tuple(cutter.resolve(canonical(name)) for name in fetches)
     nodes: dict[str, Node] = {}
     stack = [producer(name) for name in wanted if name not in cutter.fed]
@@ -79,7 +82,8 @@ def reach(graph: Any, feeds: Sequence[str], fetches: Sequence[str]) -> Subgraph:
 class _Cutter:
     """Follows tensors to what computes them once constant predicates are folded."""
 
-    def __init__(self, graph: Any, fed: frozenset[str]) -> None:
+    def __init__(self, graph: Any, fed: frozenset[str], control: bool) -> None:
+        self._control = control
         self.nodes: dict[str, Node] = {node.name: node for node in graph.node}
         self.fed = fed
         library = {f.signature.name: f for f in graph.library.function}
@@ -194,10 +198,15 @@ class _Cutter:
             node.attr.pop(name, None)
         node.device = ""
         data = [self.resolve(canonical(i)) for i in node.input if not i.startswith("^")]
-        control = [i for i in node.input if i.startswith("^") and producer(i) in self._affected]
+        control = [i for i in node.input if i.startswith("^") and self._orders(i)]
         del node.input[:]
         node.input.extend([*data, *dict.fromkeys(control)])
         return node
+
+    def _orders(self, edge: str) -> bool:
+        if not self._control:
+            return producer(edge) in self._affected
+        return canonical(producer(edge)) not in self.fed and not self.dead(edge)
 
 
 def _affected(

@@ -6,7 +6,7 @@ from typing import Any
 from tensorflow.core.framework import types_pb2
 from tensorflow.python.framework import op_def_registry
 
-from jaxrt.converters.opnames import CHANGES, CONTROL_FLOW, HOST, PLUMBING, VARIABLES
+from jaxrt.converters.opnames import CHANGES, CONTROL_FLOW, FILLS, HOST, PLUMBING, VARIABLES
 from jaxrt.converters.records import Kind, Refused
 from jaxrt.converters.subgraph import Node, Subgraph, callees, canonical, producer
 
@@ -28,6 +28,23 @@ def refusals(parts: Mapping[str, Subgraph], meta_graph: Any) -> dict[str, Refuse
         if refused:
             found[key] = refused
     return found
+
+
+def state(parts: Mapping[str, Subgraph], meta_graph: Any, key: str) -> Refused | None:
+    """Why a signature cannot be cut: it changes variables or tables, or reads changed ones."""
+    changed = {name: _changed(part) for name, part in parts.items()}
+    anywhere = {variable for found in changed.values() for variable in found}
+    found = _state(key, parts[key], changed[key], anywhere)
+    if found is not None:
+        return found
+    filling = sorted({n.op for n in parts[key].walk() if FILLS.match(n.op)})
+    others = any(FILLS.match(n.op) for part in parts.values() for n in part.walk())
+    mutable = sorted({n.op for n in parts[key].walk() if n.op.startswith("Mutable")})
+    if filling or (others and mutable):
+        ops = tuple(filling or mutable)
+        reason = f"It changes tables, or reads changed ones: {_listed(ops)}."
+        return Refused(signature=key, kind=Kind.STATE, reason=reason, ops=ops)
+    return None
 
 
 def _host(key: str, part: Subgraph, signature: Any) -> Refused | None:

@@ -69,7 +69,7 @@ class Bridge:
         self._directory: Path | None = None
         self._files = contextlib.ExitStack()
         self._starts = 0
-        self._lowered: dict[tuple[str, ...], dict[str, str]] = {}
+        self._lowered: dict[tuple[str, ...], dict[str, tuple[str, bool]]] = {}
         self._weights: dict[tuple[str, ...], dict[str, Array]] = {}
 
     def __enter__(self) -> Self:
@@ -111,13 +111,27 @@ class Bridge:
                 self._ask({"do": "close", **_which(model)})
 
     def segment(self, model: ModelRecord, signature: str) -> Segmented | Refused:
-        """The signature cut into host and device stages, or why it is not."""
-        whole = Refused(signature=signature, kind=Kind.HOST, reason="It is not cut into stages.")
-        return model.refused.get(signature, whole)
+        """The signature cut into host and device stages, checked against TensorFlow's answers.
+
+        The files of host stages live as long as the bridge is open. Raises ConversionError for
+        an unknown signature.
+        """
+        request = {"do": "segment", "signature": signature, **_which(model)}
+        with self._lock:
+            answer = self._tried(request, "cut")
+            if isinstance(answer, Refused):
+                return answer
+            return Segmented.from_json(answer["segmented"])
 
     def tables(self, model: ModelRecord, signature: str, stage: int) -> dict[str, Table]:
-        """The contents of the hash tables of a host stage, by node."""
-        raise ConversionError(f"{model.path}: signature {signature!r} has no stage {stage}")
+        """The contents of the hash tables of a host stage, by node.
+
+        Raises ConversionError for a signature that has no such stage.
+        """
+        request = {"do": "tables", "signature": signature, "stage": stage, **_which(model)}
+        with self._lock:
+            answer = self._ask(request)
+            return {name: _table(found) for name, found in answer["tables"].items()}
 
     def lower(
         self,
@@ -126,31 +140,43 @@ class Bridge:
         shapes: Mapping[str, Sequence[int]],
         stage: int | None = None,
     ) -> Lowered | Refused:
-        """The signature at one set of input shapes, by alias, or why not.
+        """The signature, or a device stage of it, at one set of input shapes, or why not.
 
-        A crash or a timeout of TensorFlow is a refusal too. Raises ConversionError for an unknown
-        signature, or when `shapes` does not name exactly its inputs.
+        Shapes are by alias, or by the names of the values that the stage takes. A crash or a
+        timeout of TensorFlow is a refusal too. Raises ConversionError for an unknown signature
+        or stage, or when `shapes` does not name exactly its inputs.
         """
-        plain = {alias: [int(n) for n in shape] for alias, shape in shapes.items()}
-        request = {"do": "lower", "signature": signature, "shapes": plain, **_which(model)}
+        request = {
+            "do": "lower",
+            "signature": signature,
+            "shapes": {alias: [int(n) for n in shape] for alias, shape in shapes.items()},
+            "stage": stage,
+            **_which(model),
+        }
         with self._lock:
-            try:
-                answer = self._request(request)
-            except Crash as crash:
-                reason = f"TensorFlow's process died on it: {crash}"
-                return Refused(signature=signature, kind=Kind.CRASH, reason=reason)
-            except Timeout:
-                reason = f"TensorFlow had not lowered it after {self._timeout:g} s."
-                return Refused(signature=signature, kind=Kind.TIMEOUT, reason=reason)
-            if "refused" in answer:
-                return Refused.from_json(answer["refused"])
+            answer = self._tried(request, "lowered")
+            if isinstance(answer, Refused):
+                return answer
             file = Path(answer["file"])
             lowered = Lowered.from_json(answer["lowered"], file.read_bytes())
             file.unlink()
             names = self._lowered.setdefault(_key(model), {})
             for weight in lowered.weights:
-                names.setdefault(weight.name, signature)
+                names.setdefault(weight.name, (signature, stage is not None))
             return lowered
+
+    def _tried(self, request: Mapping[str, Any], done: str) -> dict[str, Any] | Refused:
+        """The answer, or the refusal in it; a crash or a timeout is one too."""
+        key = request["signature"]
+        try:
+            answer = self._request(request)
+        except Crash as crash:
+            reason = f"TensorFlow's process died on it: {crash}"
+            return Refused(signature=key, kind=Kind.CRASH, reason=reason)
+        except Timeout:
+            reason = f"TensorFlow had not {done} it after {self._timeout:g} s."
+            return Refused(signature=key, kind=Kind.TIMEOUT, reason=reason)
+        return Refused.from_json(answer["refused"]) if "refused" in answer else answer
 
     def weights(self, model: ModelRecord, names: Iterable[str] | None = None) -> dict[str, Array]:
         """Name → array, read-only, mapped from disk: of all lowered signatures, or those named.
@@ -166,7 +192,8 @@ class Bridge:
                 request = {
                     "do": "weights",
                     "names": missing,
-                    "signatures": sorted({known[name] for name in missing}),
+                    "signatures": sorted({known[n][0] for n in missing if not known[n][1]}),
+                    "staged": sorted({known[n][0] for n in missing if known[n][1]}),
                     **_which(model),
                 }
                 answer = self._ask(request)
@@ -178,22 +205,21 @@ class Bridge:
     ) -> dict[str, Array]:
         """TensorFlow's own answers, by alias, on the CPU.
 
-        Raises ConversionError for strings, for inputs that are not the signature's, and where
-        TensorFlow itself fails.
+        Strings are object arrays of bytes. Raises ConversionError for inputs that are not the
+        signature's, and where TensorFlow itself fails.
         """
         with self._lock, tempfile.TemporaryDirectory(dir=self._scratch()) as folder:
             described = []
             for number, (alias, array) in enumerate(inputs.items()):
-                spec = model.signatures[signature].inputs.get(alias)
-                if array.dtype.kind in "OSU" or spec is None:
+                if alias not in model.signatures[signature].inputs:
                     raise ConversionError(
-                        f"{model.path}: signature {signature!r}: cannot run input {alias!r} of "
-                        f"dtype {array.dtype}: strings do not cross to TensorFlow, nor does an "
-                        "input that the signature does not have"
+                        f"{model.path}: signature {signature!r}: found an input {alias!r}, want "
+                        f"{sorted(model.signatures[signature].inputs)}"
                     )
                 file = Path(folder) / str(number)
                 arrays.write(file, array)
-                described.append(arrays.describe(alias, array, array.dtype.name, file))
+                dtype = "string" if array.dtype.kind in "OSU" else array.dtype.name
+                described.append(arrays.describe(alias, array, dtype, file))
             request = {
                 "do": "run",
                 "signature": signature,
@@ -201,10 +227,7 @@ class Bridge:
                 **_which(model),
             }
             answer = self._ask(request)
-            found = {d["name"]: arrays.load(d) for d in answer["arrays"]}
-            for d in answer["arrays"]:
-                Path(d["file"]).unlink()  # the mapping keeps the bytes
-            return found
+            return {d["name"]: _taken(d) for d in answer["arrays"]}
 
     def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """`_request`, where a crash is an error."""
@@ -302,6 +325,23 @@ class Bridge:
         if self._directory is None:
             self._directory = self._files.enter_context(scratch())
         return self._directory
+
+
+def _taken(described: Mapping[str, Any]) -> Array:
+    """Loads an array and removes its file: a mapping keeps the bytes."""
+    found = arrays.load(described)
+    arrays.remove(Path(described["file"]))
+    return found
+
+
+def _table(described: Mapping[str, Any]) -> Table:
+    keys, values = described["keys"], described["values"]
+    return Table(
+        key_dtype=keys["dtype"],
+        value_dtype=values["dtype"],
+        keys=_taken(keys),
+        values=_taken(values),
+    )
 
 
 def _key(model: ModelRecord) -> tuple[str, ...]:

@@ -1,0 +1,162 @@
+"""Inputs to try a signature with: numbers, words, serialized Examples, images."""
+
+import base64
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from jaxrt.converters.arrays import Array
+from jaxrt.converters.bodies import Library, read
+from jaxrt.converters.flat import Flat, deep_nodes
+from jaxrt.converters.simplify import constant
+from jaxrt.converters.subgraph import Node
+from jaxrt.specs import SignatureSpec, TensorSpec
+
+WORDS = (b"hello world", b"7", b"Cash", b"a", b"the quick brown fox", b"", b"n\xc3\xa9", b"3.5")
+_INNER = (7, 64)
+_IDS = (5, 2, 1)
+"""Bounds of random whole numbers: a small table has few rows."""
+
+_LOWS = (-2.0, 0.01)
+"""Bounds of random numbers from below: some signatures want them positive."""
+
+_Strings = Callable[[np.random.Generator], bytes]
+
+
+def samples(flat: Flat, spec: SignatureSpec, rows: int, seed: int) -> Iterator[dict[str, Array]]:
+    """Inputs by alias, one guess after another: a signature takes some of them or none."""
+    tensors = spec.inputs.values()
+    strings = _guesses(flat) if any(t.dtype == "string" for t in tensors) else [_word]
+    inners = _INNER if any(None in (t.shape or ())[1:] for t in tensors) else _INNER[:1]
+    ids = _IDS if any("int" in t.dtype for t in tensors) else _IDS[:1]
+    lows = _LOWS if any("float" in t.dtype for t in tensors) else _LOWS[:1]
+    for make, inner, bound, low in itertools.product(strings, inners, ids, lows):
+        draw = np.random.default_rng([seed, rows])
+        yield {
+            alias: _array(tensor, rows, make, inner, bound, low, draw)
+            for alias, tensor in spec.inputs.items()
+        }
+
+
+def _array(
+    tensor: TensorSpec,
+    rows: int,
+    strings: _Strings,
+    inner: int,
+    ids: int,
+    low: float,
+    draw: np.random.Generator,
+) -> Array:
+    declared = tensor.shape if tensor.shape is not None else (None,)
+    sizes = [(rows if i == 0 else inner) if n is None else n for i, n in enumerate(declared)]
+    if tensor.dtype == "string":
+        found = np.empty(int(np.prod(sizes)), object)
+        found[:] = [strings(draw) for _ in range(found.size)]
+        return found.reshape(sizes)
+    dtype = tf.as_dtype(tensor.dtype).as_numpy_dtype
+    if tensor.dtype == "bool":  # a lone one is likely to switch on training, and dropout
+        return np.asarray(draw.integers(0, 2, sizes).astype(bool) if sizes else False)
+    if "int" in tensor.dtype:
+        return np.asarray(draw.integers(0, ids, sizes).astype(dtype))
+    return np.asarray(draw.uniform(low, 1.0, sizes).astype(dtype))
+
+
+def _guesses(flat: Flat) -> list[_Strings]:
+    """Ways to make strings, the likeliest first."""
+    nodes = [d for n in flat.body.nodes.values() for d in deep_nodes(n, flat.library)]
+    ops = {n.op for n in nodes}
+    found: list[_Strings] = []
+    features = _features(nodes, flat.library, flat.body.nodes)
+    if features:
+        found.append(lambda draw: _example(features, draw))
+    if any(op.startswith("Decode") for op in ops):
+        png, jpeg = _image(tf.io.encode_png), _image(tf.io.encode_jpeg)
+        raw = [jpeg, png]
+        if "DecodeBase64" in ops:
+            raw = [base64.urlsafe_b64encode(image).rstrip(b"=") for image in raw]
+        found += [functools.partial(_always, image) for image in raw]
+    return [*found, _word, _digit]
+
+
+def _word(draw: np.random.Generator) -> bytes:
+    return WORDS[draw.integers(len(WORDS))]
+
+
+def _digit(draw: np.random.Generator) -> bytes:
+    return str(draw.integers(10)).encode()
+
+
+def _always(value: bytes, draw: np.random.Generator) -> bytes:
+    return value
+
+
+def _image(encode: Any) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    encoded: bytes = encode(pixels).numpy()
+    return encoded
+
+
+def _example(features: Mapping[str, tuple[int, int]], draw: np.random.Generator) -> bytes:
+    example = tf.train.Example()
+    for name, (dtype, size) in sorted(features.items()):
+        feature = example.features.feature[name]
+        match dtype:
+            case 7:
+                words = [WORDS[draw.integers(len(WORDS))] for _ in range(size)]
+                feature.bytes_list.value.extend(words)
+            case 1:
+                feature.float_list.value.extend(draw.uniform(0, 20, size).tolist())
+            case _:
+                feature.int64_list.value.extend(draw.integers(0, 12, size).tolist())
+    serialized: bytes = example.SerializeToString()
+    return serialized
+
+
+def _features(
+    nodes: list[Node], library: Library, top: Mapping[str, Node]
+) -> dict[str, tuple[int, int]]:
+    """Feature → DataType number and number of values, of every ParseExample."""
+    known = dict(top)
+    for function in library.values():
+        known |= {n.name: n for n in read(function, library).nodes.values()}
+    found: dict[str, tuple[int, int]] = {}
+    for of in nodes:
+        for keys, types, shapes in _specs(of, known):
+            for index, key in enumerate(keys):
+                dims = shapes[index].dim if shapes else ()
+                size = int(np.prod([d.size for d in dims if d.size > 0], dtype=np.int64))
+                found[key.decode()] = (types[index], max(1, size))
+    return found
+
+
+def _specs(of: Node, known: dict[str, Node]) -> list[tuple[list[bytes], Any, Any]]:
+    def const(tensor: str) -> list[bytes]:
+        value = constant(known, tensor)
+        return [] if value is None else [bytes(v) for v in np.ravel(value)]
+
+    attr = of.attr
+    dense = attr["dense_shapes"].list.shape
+    match of.op:
+        case "ParseExampleV2":
+            return [
+                (const(of.input[2]), attr["sparse_types"].list.type, None),
+                (const(of.input[3]), attr["Tdense"].list.type, dense),
+                (const(of.input[4]), attr["ragged_value_types"].list.type, None),
+            ]
+        case "ParseExample":
+            sparse, count = attr["Nsparse"].i, attr["Ndense"].i
+            keys = [b"".join(const(t)) for t in of.input[2 : 2 + sparse + count]]
+            return [
+                (keys[:sparse], attr["sparse_types"].list.type, None),
+                (keys[sparse:], attr["Tdense"].list.type, dense),
+            ]
+        case "ParseSingleExample":
+            return [
+                (list(attr["sparse_keys"].list.s), attr["sparse_types"].list.type, None),
+                (list(attr["dense_keys"].list.s), attr["Tdense"].list.type, dense),
+            ]
+    return []

@@ -1,0 +1,112 @@
+"""A signature cut into stages, each asked of TensorFlow's bridge or checked against TensorFlow."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+
+from jaxrt.converters import cut, placement, rows, stage_graphs, stages
+from jaxrt.converters.bodies import Uncuttable
+from jaxrt.converters.flat import Flat
+from jaxrt.converters.placement import Place
+from jaxrt.converters.restored import Function
+from jaxrt.converters.savedmodel import first_line
+from jaxrt.converters.stages import Cut, Part
+from jaxrt.converters.subgraph import canonical, producer
+from jaxrt.specs import SignatureSpec
+
+_ROUNDS = 40
+"""How often a cut is tried again without what the bridge refused."""
+_NO_KERNEL = re.compile(r"(\w+) \(No registered '")
+_NODE = re.compile(r"\{\{(?:function_)?node ([^}\s]+)\}\}|\bnode (?:named )?'?([\w./-]+)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Segments:
+    """A signature's stages, and the flat graph that they are of."""
+
+    flat: Flat
+    spec: SignatureSpec
+    """Inputs of unknown rank have the one that the graph wants."""
+    parts: Sequence[Part]
+
+
+def segmented(flat: Flat, spec: SignatureSpec) -> Segments:
+    """Raises Uncuttable."""
+    spec = rows.ranked(flat, spec)
+    sizes = rows.sized(flat, spec)
+    flat = rows.with_rows(flat, sizes)
+    sizes = rows.sized(flat, spec)
+    refused: set[str] = set()
+    for _ in range(_ROUNDS):
+        found = _cut(flat, spec, sizes, refused)
+        made = stages.parts(found)
+        declined = _declined(flat, made)
+        if not declined:
+            return Segments(flat=flat, spec=spec, parts=made)
+        if declined <= refused:
+            raise Uncuttable(f"The bridge refuses {', '.join(sorted(declined))} all the same.")
+        refused |= declined
+    raise Uncuttable("The bridge refuses one op after another.")
+
+
+def _cut(flat: Flat, spec: SignatureSpec, sizes: placement.Sizes, refused: set[str]) -> Cut:
+    placed = placement.placed(flat, sizes, refused)
+
+    def cost(tensor: str) -> float:
+        if placement.can_cross(flat, sizes, tensor):
+            return sizes.bytes(tensor, placement.dtype_of(flat, tensor))
+        is_array = placement.dtype_of(flat, tensor) not in placement.HANDLES
+        again = placed.places.get(producer(tensor)) is not Place.HOST and is_array
+        return 1e12 if again else float("inf")  # what is computed twice costs no more than that
+
+    nodes = flat.body.nodes
+    reads = {
+        name: [
+            canonical(i)
+            for i in nodes[name].input
+            if producer(i) in placed.places or producer(i) in flat.inputs.values()
+        ]
+        for name in placed.order
+    }
+    problem = cut.Problem(
+        order=placed.order,
+        places=placed.places,
+        reads=reads,
+        cost=cost,
+        results=[t for _, t in flat.body.results],
+        heavy=placement.heavy(flat, placed),
+    )
+    phases = cut.phases(problem)
+    return Cut(flat=flat, spec=spec, sizes=sizes, placement=placed, phases=phases)
+
+
+def _declined(flat: Flat, made: Sequence[Part]) -> set[str]:
+    """Ops and nodes that the bridge does not take in some stage on the device."""
+    for part in made:
+        if part.on_device:
+            try:
+                lower(stage_graphs.function(part, flat), part, 3)
+            except Exception as error:  # whatever TensorFlow's C++ and Python layers raise
+                return _blamed(error, part, flat)
+    return set()
+
+
+def lower(function: Function, part: Part, batch: int) -> bytes:
+    shapes = {}
+    for name in part.takes:
+        shape = part.values[name].shape
+        if shape is None:
+            raise Uncuttable(f"{name} has no known rank.")
+        shapes[name] = [(batch if i == 0 else 8) if n is None else n for i, n in enumerate(shape)]
+    return function.stablehlo(shapes)
+
+
+def _blamed(error: Exception, part: Part, flat: Flat) -> set[str]:
+    text = str(error)
+    ops = set(_NO_KERNEL.findall(text))
+    if ops:
+        return ops
+    named = {a or b for a, b in _NODE.findall(text)} & set(part.nodes)
+    if named:
+        return named
+    raise Uncuttable(f"The bridge declines: {first_line(error)}")

@@ -1,0 +1,78 @@
+"""A cut signature of a loaded SavedModel: its stages, described, lowered, their tables read."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from jaxrt.converters import stage_graphs
+from jaxrt.converters.flatten import flat
+from jaxrt.converters.freeze import Restored1
+from jaxrt.converters.records import Stage, Table
+from jaxrt.converters.rehearsal import Whole, rehearse
+from jaxrt.converters.restored import Function, Restored2, Weight
+from jaxrt.converters.segments import segmented
+from jaxrt.converters.stages import Part
+from jaxrt.errors import ConversionError
+from jaxrt.specs import SignatureSpec
+
+
+class Staged:
+    """Raises Uncuttable where the signature cannot be cut, or not so that it answers the same."""
+
+    def __init__(
+        self,
+        restored: Restored1 | Restored2,
+        signature: str,
+        spec: SignatureSpec,
+        file: Callable[[str], Path],
+        whole: Whole,
+    ) -> None:
+        found = segmented(flat(restored, signature), spec)
+        rehearse(found.flat, found.spec, found.parts, whole)
+        self._flat, self._parts = found.flat, found.parts
+        self.stages = tuple(self._described(part, file) for part in found.parts)
+        self._functions: dict[int, Function] = {}
+
+    def _described(self, part: Part, file: Callable[[str], Path]) -> Stage:
+        if part.on_device:
+            return stage_graphs.stage(part, self._flat, None)
+        path = file("host")
+        path.write_bytes(stage_graphs.graph(part, self._flat).SerializeToString(deterministic=True))
+        return stage_graphs.stage(part, self._flat, str(path))
+
+    def lower(
+        self, stage: int, shapes: Mapping[str, Sequence[int]]
+    ) -> tuple[Function, bytes, tuple[str, ...]]:
+        """The stage's function, its StableHLO and its ops.
+
+        Raises ConversionError for a stage that there is not, or other shapes than it takes;
+        TensorFlow's own errors.
+        """
+        self._check(stage, "device")
+        part = self._parts[stage]
+        if set(shapes) != set(part.takes):
+            raise ConversionError(
+                f"stage {stage}: found inputs {sorted(shapes)}, want {sorted(part.takes)}"
+            )
+        if stage not in self._functions:
+            self._functions[stage] = stage_graphs.function(part, self._flat)
+        function = self._functions[stage]
+        return function, function.stablehlo(shapes), self.stages[stage].ops
+
+    def weights(self) -> dict[str, Weight]:
+        """By name, of all stages on the device."""
+        return {
+            weight.parameter.name: weight
+            for part in self._parts
+            if part.on_device
+            for weight in stage_graphs.weights(part, self._flat).values()
+        }
+
+    def tables(self, stage: int) -> dict[str, Table]:
+        """Raises ConversionError for a stage that is not on the host."""
+        self._check(stage, "host")
+        return {name: self._flat.tables[name].read() for name in self.stages[stage].tables}
+
+    def _check(self, stage: int, where: str) -> None:
+        if not 0 <= stage < len(self.stages) or self.stages[stage].where != where:
+            places = ", ".join(f"{i} {s.where}" for i, s in enumerate(self.stages))
+            raise ConversionError(f"no {where} stage {stage}; the stages are: {places}")
