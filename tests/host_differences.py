@@ -60,7 +60,7 @@ def _unlike(found: Array, wanted: Array, close: bool) -> str:
     if found.dtype.kind in "fc" or found.dtype == ml_dtypes.bfloat16:
         same |= (np.isnan(found) & np.isnan(wanted)).ravel()
         if close:
-            tolerance: Any = 8 * float(ml_dtypes.finfo(found.dtype).eps)
+            tolerance: Any = 8 * float(ml_dtypes.finfo(found.dtype).eps)  # type: ignore[no-untyped-call]
             same |= np.isclose(found, wanted, rtol=tolerance, atol=tolerance).ravel()
     if same.all():
         return ""

@@ -22,10 +22,13 @@ from jaxrt.converters.host import (
     ops_shape,
     ops_sparse,
     ops_string,
+    rowwise_pieces,
+    rowwise_rules,
 )
 from jaxrt.converters.host.graph import Function, FunctionRef, Graph, Node, canonical
 from jaxrt.converters.host.inline import bound, inline
 from jaxrt.converters.host.plan import Plan, function_nodes, lacks, needed
+from jaxrt.converters.host.rowwise import is_rowwise
 from jaxrt.converters.host.rules import OPS
 from jaxrt.converters.host.tables import Table
 
@@ -48,8 +51,10 @@ RULES = (
     ops_shape,
     ops_sparse,
     ops_string,
+    rowwise_pieces,
+    rowwise_rules,
 )
-"""Modules that fill OPS when they are imported."""
+"""Modules that fill the tables of rules when they are imported."""
 
 
 class Executor:
@@ -102,6 +107,13 @@ def inexact(graph: Graph, outputs: Sequence[str], inputs: Sequence[str] = ()) ->
     nodes = needed(inline(graph.nodes, graph.functions), fed, outputs, {})
     every = [n for node in nodes for n in _nested(node, graph.functions, {})]
     return tuple(sorted({n.op for n in every if n.op in OPS and not OPS[n.op].same(n)}))
+
+
+def rowwise(
+    graph: Graph, inputs: Sequence[str], outputs: Sequence[str], tables: Sequence[str] = ()
+) -> bool:
+    """Whether row i of all outputs provably depends on row i of the inputs, and nothing else."""
+    return is_rowwise(graph, inputs, outputs, tables)
 
 
 def _missing(
