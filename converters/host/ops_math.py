@@ -305,7 +305,7 @@ def select(node: Node, condition: Array, x: Array, y: Array) -> Array:
     return np.where(condition, x, y)
 
 
-@op("LeakyRelu", rowwise=True, alpha=0.2)
+@op("LeakyRelu", rowwise=True, alpha=float(np.float32(0.2)))
 def leaky_relu(node: Node, x: Array) -> Array:
     return np.where(x > 0, x, x * np.asarray(node.attrs["alpha"], x.dtype))
 

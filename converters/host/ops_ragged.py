@@ -50,7 +50,7 @@ def ragged_tensor_to_tensor(
     return out
 
 
-@op("RaggedTensorToSparse")
+@op("RaggedTensorToSparse", Tsplits="int64")
 def ragged_tensor_to_sparse(node: Node, *inputs: Array) -> tuple[Array, Array, Array]:
     """Splits, one a ragged dimension, and values → indices, values, dense shape."""
     splits, values = inputs[:-1], inputs[-1]
@@ -70,7 +70,7 @@ def ragged_tensor_to_sparse(node: Node, *inputs: Array) -> tuple[Array, Array, A
     return indices.astype(np.int64), values.reshape(-1), np.array(shape, np.int64)
 
 
-@op("RaggedGather")
+@op("RaggedGather", Tsplits="int64")
 def ragged_gather(node: Node, *inputs: Array) -> tuple[Array, ...]:
     """Splits, values and indices → splits and values of the rows that are picked."""
     *splits, values, indices = inputs
