@@ -10,6 +10,8 @@ from jaxrt.converters.placement import Place
 
 _HOST_WORK = 0.25
 """What a byte that the host computes costs, in bytes that cross: the device wins a tie."""
+_MIXING = 1e9
+"""What it costs, in bytes, that a device mixes rows: its batches then hold one request."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +26,8 @@ class Problem:
     """Bytes of a row of a tensor; math.inf where it cannot cross."""
     results: Sequence[str]
     """Tensors that the host reads in the end."""
+    mixing: frozenset[str]
+    """Nodes that make one thing of all rows: on a device they would count padding in."""
     heavy: frozenset[str]
     """Nodes of either side that are worth a device where nothing is that must be there."""
 
@@ -145,8 +149,13 @@ def _before(
                 (problem.cost(t) for t in problem.reads[node] if problem.cost(t) < math.inf),
                 default=0.0,
             )
-            ends = (node, _SINK) if host_first else (_SOURCE, node)
-            network.edge(*ends, work)
+            host, device = (node, _SINK), (_SOURCE, node)
+            if not host_first:
+                host, device = device, host
+            if node in problem.mixing:
+                network.edge(*device, _MIXING)
+            else:
+                network.edge(*host, work)
     for tensor, found in readers.items():
         source = tensor.partition(":")[0]
         moves = _moves(source, problem, fixed, stage)

@@ -15,6 +15,7 @@ from jaxrt.converters.records import Table
 from jaxrt.converters.restored import Weight
 from jaxrt.converters.simplify import simplified
 from jaxrt.converters.subgraph import Node, callees, canonical, producer
+from jaxrt.converters.tensor_lists import with_lists
 from jaxrt.converters.values import by_value
 
 STRING, RESOURCE, VARIANT, BOOL, INT32, INT64 = 7, 20, 21, 10, 3, 9
@@ -88,7 +89,7 @@ def flattened(
     body, found = _with_table_arguments(body)
     readers = {**tables, **{name: named(of) for name, of in found.items()}}
     body = _with_small_constants(_without_control(body, functions), weights)
-    body = simplified(body)
+    body = with_lists(simplified(body), functions)
     used = {producer(i) for n in body.nodes.values() for i in n.input}
     used |= {producer(t) for _, t in body.results}
     kept = {a: n for a, n in body.args if a in used or a in inputs.values()}

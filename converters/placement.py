@@ -35,6 +35,8 @@ _MOVING = re.compile(
 )
 """What only moves elements, which a host does as well."""
 
+_SET, _GROWS = "TensorListSetItem", "resize_if_index_out_of_bounds"
+
 _GATHERS = {"GatherV2", "GatherNd", "Gather"}
 _LARGE = 1 << 20
 """Bytes. A gather from a larger weight is worth an earlier stage on the device."""
@@ -149,6 +151,8 @@ def _reason(
         return "no device has strings"
     if any(producer(t) in flat.tables for t in of.input):
         return "no device has tables"
+    if any(n.op == _SET and n.attr[_GROWS].b for n in inside):
+        return "XLA would keep the first size of a list that grows"
     if of.op in refused or of.name in refused or any(n.op in refused for n in inside):
         return "XLA has no kernel for it"
     for tensor in tensors:
@@ -194,6 +198,23 @@ def _place(of: Node, flat: Flat, sizes: Sizes, free: Collection[str]) -> Place:
         if weight is not None:
             return Place.DEVICE if weight >= _LARGE else Place.GATHER
     return Place.EITHER
+
+
+def mixing(flat: Flat, sizes: Sizes, placement: Placement) -> frozenset[str]:
+    """Nodes that read rows and give something that has none."""
+    found = set()
+    for name in placement.order:
+        of = flat.body.nodes[name]
+        shapes = [sizes.crossing(canonical(i)) for i in of.input]
+        given = [sizes.crossing(f"{name}:{i}") for i, _ in enumerate(outputs(of, flat.library))]
+        known = all(s is not None for s in given)
+        if known and _any_rows(shapes) and not _any_rows(given):
+            found.add(name)
+    return frozenset(found)
+
+
+def _any_rows(shapes: Sequence[Shape]) -> bool:
+    return any(s and s[0] is None for s in shapes)
 
 
 def heavy(flat: Flat, placement: Placement) -> frozenset[str]:

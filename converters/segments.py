@@ -27,6 +27,7 @@ class Segments:
     flat: Flat
     spec: SignatureSpec
     """Inputs of unknown rank have the one that the graph wants."""
+    sizes: placement.Sizes
     parts: Sequence[Part]
 
 
@@ -42,7 +43,7 @@ def segmented(flat: Flat, spec: SignatureSpec) -> Segments:
         made = stages.parts(found)
         declined = _declined(flat, made)
         if not declined:
-            return Segments(flat=flat, spec=spec, parts=made)
+            return Segments(flat=flat, spec=spec, sizes=sizes, parts=made)
         if declined <= refused:
             raise Uncuttable(f"The bridge refuses {', '.join(sorted(declined))} all the same.")
         refused |= declined
@@ -74,6 +75,7 @@ def _cut(flat: Flat, spec: SignatureSpec, sizes: placement.Sizes, refused: set[s
         reads=reads,
         cost=cost,
         results=[t for _, t in flat.body.results],
+        mixing=placement.mixing(flat, sizes, placed),
         heavy=placement.heavy(flat, placed),
     )
     phases = cut.phases(problem)

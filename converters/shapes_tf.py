@@ -342,6 +342,8 @@ def _element_shape(
         return None
     function = read(library[loop.attr["body"].func.name], library)
     write = function.nodes.get(producer(function.results[int(index)][1]))
+    while write is not None and write.op == "Identity":
+        write = function.nodes.get(producer(write.input[0]))
     if write is None or write.op not in ("TensorArrayWriteV3", "TensorListSetItem"):
         return None
     return inner[name].shapes[canonical(write.input[2])]

@@ -8,6 +8,7 @@ from tensorflow.python.framework import versions
 
 from jaxrt.converters.bodies import Uncuttable, node
 from jaxrt.converters.flat import Flat, called_functions
+from jaxrt.converters.placement import Sizes
 from jaxrt.converters.records import Output, Stage
 from jaxrt.converters.restored import Function, Weight
 from jaxrt.converters.rowwise import is_rowwise
@@ -19,7 +20,7 @@ _LARGEST = 1 << 30
 """Bytes of constants in a host stage; a GraphDef cannot have more than twice as many."""
 
 
-def stage(part: Part, flat: Flat, file: str | None) -> Stage:
+def stage(part: Part, flat: Flat, sizes: Sizes, file: str | None) -> Stage:
     """The part's description; `file` has its graph if it is on the host."""
     plain = [n for n in part.nodes.values() if n.op not in ("Const", "Identity")]
     return Stage(
@@ -28,7 +29,7 @@ def stage(part: Part, flat: Flat, file: str | None) -> Stage:
         outputs=tuple(part.values[name] for name in part.gives),
         ops=tuple(sorted({n.op for n in plain})),
         why="" if part.on_device else _why(part),
-        rowwise=not part.on_device and is_rowwise(part, flat),
+        rowwise=not part.on_device and is_rowwise(part, flat, sizes),
         graph=file,
         feeds={} if part.on_device else {n: f"{a}:0" for n, a in part.takes.items()},
         fetches={} if part.on_device else dict(part.gives),

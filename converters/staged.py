@@ -28,16 +28,16 @@ class Staged:
     ) -> None:
         found = segmented(flat(restored, signature), spec)
         rehearse(found.flat, found.spec, found.parts, whole)
-        self._flat, self._parts = found.flat, found.parts
+        self._flat, self._sizes, self._parts = found.flat, found.sizes, found.parts
         self.stages = tuple(self._described(part, file) for part in found.parts)
         self._functions: dict[int, Function] = {}
 
     def _described(self, part: Part, file: Callable[[str], Path]) -> Stage:
         if part.on_device:
-            return stage_graphs.stage(part, self._flat, None)
+            return stage_graphs.stage(part, self._flat, self._sizes, None)
         path = file("host")
         path.write_bytes(stage_graphs.graph(part, self._flat).SerializeToString(deterministic=True))
-        return stage_graphs.stage(part, self._flat, str(path))
+        return stage_graphs.stage(part, self._flat, self._sizes, str(path))
 
     def lower(
         self, stage: int, shapes: Mapping[str, Sequence[int]]

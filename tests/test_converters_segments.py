@@ -14,7 +14,7 @@ from jax.interpreters import mlir as jax_mlir
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo
 
-from jaxrt.converters.records import Kind, Lowered, ModelRecord, Refused, Segmented, Stage
+from jaxrt.converters.records import Kind, Lowered, ModelRecord, Refused, Segmented, Stage, Value
 from jaxrt.converters.worker import Bridge
 from jaxrt.errors import ConversionError
 
@@ -69,6 +69,11 @@ class Served:
         assert found.signature == signature
         self._bridge, self._host, self._model, self._signature = bridge, host, model, signature
         self.stages = found.stages
+
+    @property
+    def rowwise(self) -> list[bool]:
+        """Of the host stages."""
+        return [stage.rowwise for stage in self.stages if stage.where == "host"]
 
     @property
     def places(self) -> list[str]:
@@ -128,15 +133,30 @@ class Served:
             for name, t in self._bridge.tables(self._model, self._signature, number).items()
         }
         assert set(tables) == set(stage.tables)
-        job = self._host.submit(
-            by_tensorflow,
-            Path(stage.graph).read_bytes(),
-            {stage.feeds[name]: value for name, value in given.items()},
-            dict(stage.fetches),
-            stage.targets,
-            tables,
-        )
-        return job.result()
+
+        def run(values: Values) -> Values:
+            assert stage.graph is not None
+            job = self._host.submit(
+                by_tensorflow,
+                Path(stage.graph).read_bytes(),
+                {stage.feeds[name]: value for name, value in values.items()},
+                dict(stage.fetches),
+                stage.targets,
+                tables,
+            )
+            return job.result()
+
+        answers = run(given)
+        if stage.rowwise:
+            turned = run({v.name: reversed_rows(v, given[v.name]) for v in stage.inputs})
+            for value in stage.outputs:
+                want = reversed_rows(value, answers[value.name])
+                assert turned[value.name].tolist() == want.tolist()
+        return answers
+
+
+def reversed_rows(value: Value, array: Any) -> Any:
+    return array[::-1] if value.shape and value.shape[0] is None else array
 
 
 def by_tensorflow(
@@ -189,6 +209,7 @@ def test_words_are_looked_up_on_the_host_and_labels_named_there(
     (index,) = found.stages[2].inputs
     assert (index.dtype, index.shape) == ("int64", (None,))  # and not the logits
     assert "LookupTableFindV2" in found.stages[0].why
+    assert found.rowwise == [True, True]
     assert found.check({"text": TEXT})["label"].shape == (5,)
 
 
@@ -247,6 +268,8 @@ def test_asserts_are_checked_on_the_host(
     found = served(words, signature)
     assert found.places == places
     found.check({"x": X})
+    assert found.rowwise == [True]
+    assert all(v.shape != () for stage in found.stages for v in stage.inputs)
     with pytest.raises(Exception, match=message):
         found.run({"x": np.full((2, 4), bad, "f4")})
 
@@ -256,6 +279,7 @@ def test_shapes_that_data_decide_stay_on_the_host(served: Any, words: ModelRecor
     assert found.places == ["device", "host"]
     assert "MatMul" in found.ops("device")
     assert "Where" in found.ops("host")
+    assert found.rowwise == [False]  # a sum over rows
     found.check({"x": X})
 
 
@@ -310,6 +334,7 @@ def test_examples_are_parsed_on_the_host(served: Any, bridge: Bridge, models: Pa
     assert classify.places == ["host", "device"]
     assert "MatMul" in classify.ops("device")
     assert "ParseExampleV2" in classify.ops("host")
+    assert classify.rowwise == [True]
     classify.check({"examples": serialized})
     counted = served(model, "counted")
     assert counted.places == ["host", "device"]
@@ -329,6 +354,7 @@ def test_images_are_decoded_on_the_host_and_convolved_on_the_device(
     assert found.places == ["host", "device"]
     assert "Conv2D" in found.ops("device")
     assert found.stages[1].inputs[0].shape == (None, 8, 8, 3)
+    assert found.rowwise == [True]
     found.check({"png": np.asarray([PNG] * 5, object)})
 
 
@@ -336,7 +362,7 @@ XY = np.linspace(0.5, 2, 10, dtype="f4").reshape(5, 2)
 WORD = np.asarray([b"a", b"b", b"c", b"a", b""], object)
 
 
-@pytest.mark.parametrize("signature", ["looped"])
+@pytest.mark.parametrize("signature", ["looped", "mapped"])
 def test_while_frames_run_on_the_device(served: Any, frames: ModelRecord, signature: str) -> None:
     assert frames.refused[signature].kind is Kind.CONTROL_FLOW
     found = served(frames, signature)
