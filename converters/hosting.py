@@ -55,9 +55,10 @@ def host_entry(
         for index, node in enumerate(stage.tables):
             found[node] = f"host/{stem}.{index}.table"
             tables.write(writer.file(found[node]), contents[node])
+    parsed = graph.parse(content)
     return HostEntry(
-        executor="tensorflow" if _missing(content, stage) else "native",
-        rows=(Rows.INDEPENDENT if stage.rowwise else Rows.DEPENDENT).value,
+        executor="tensorflow" if _missing(parsed, stage) else "native",
+        rows=(Rows.INDEPENDENT if _rowwise(parsed, stage) else Rows.DEPENDENT).value,
         ops=stage.ops,
         why=stage.why,
         graph=file,
@@ -68,9 +69,19 @@ def host_entry(
     )
 
 
-def _missing(content: bytes, stage: Stage) -> tuple[str, ...]:
+def _missing(parsed: graph.Graph, stage: Stage) -> tuple[str, ...]:
     """Ops that only TensorFlow runs, or runs to the last digit."""
-    parsed = graph.parse(content)
     feeds, fetches = tuple(stage.feeds.values()), tuple(stage.fetches.values())
     lacking = native.missing(parsed, fetches, feeds, stage.tables)
     return lacking + native.inexact(parsed, fetches, feeds) + stage.targets
+
+
+def _rowwise(parsed: graph.Graph, stage: Stage) -> bool:
+    """Whether requests may share a run: proven for values that all have rows, denied otherwise."""
+    if stage.rowwise:
+        return True
+    values = (*stage.inputs, *stage.outputs)
+    if stage.targets or not all(v.shape and v.shape[0] is None for v in values):
+        return False
+    feeds, fetches = tuple(stage.feeds.values()), tuple(stage.fetches.values())
+    return native.rowwise(parsed, feeds, fetches, stage.tables)

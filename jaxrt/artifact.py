@@ -262,8 +262,8 @@ def _check_hashes(path: Path, manifest: Manifest) -> None:
 
 def _lost(manifest: Manifest, weights: Mapping[str, Array]) -> list[str]:
     """Files and weights that programs need and that are not there."""
-    owners = (*manifest.programs, *manifest.hosts)
-    files = {file for owner in owners for file in owner.files}
+    files = {file for program in manifest.programs for file in program.files}
+    files |= {file for host in manifest.hosts for file in host.files}
     names = {name for program in manifest.programs for name in program.weights}
     return sorted(files - manifest.files.keys()) + sorted(names - weights.keys())
 

@@ -280,11 +280,11 @@ def _gray(file: _File, pixels: Array) -> Array:
     else:
         half = 16384 if file.depth == 16 else 0
         mixed = (_mixed(red, green, blue) + half) >> 15
-    return np.where(same, red, mixed)[..., None].astype(pixels.dtype)
+    return np.asarray(np.where(same, red, mixed)[..., None], pixels.dtype)
 
 
 def _mixed(red: Array, green: Array, blue: Array) -> Array:
-    return _RED * red + _GREEN * green + (32768 - _RED - _GREEN) * blue
+    return np.asarray(_RED * red + _GREEN * green + (32768 - _RED - _GREEN) * blue)
 
 
 def _gamma(extra: Mapping[bytes, bytes]) -> int:

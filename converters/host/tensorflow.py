@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrt.converters.records import Table
+from jaxrt.converters.host.tables import Table
 from jaxrt.errors import (
     DeadlineExceeded,
     FailedPrecondition,

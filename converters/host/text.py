@@ -52,7 +52,7 @@ def _element(value: Any) -> str:
 def escaped(value: bytes) -> str:
     """absl::Utf8SafeCEscape: control characters in octal, all above ASCII as it is."""
     named = {9: b"\\t", 10: b"\\n", 13: b"\\r", 34: b'\\"', 39: b"\\'", 92: b"\\\\"}
-    cells = (named.get(b) or (bytes([b]) if 32 <= b and b != 127 else b"\\%03o" % b) for b in value)
+    cells = (named.get(b) or (bytes([b]) if b >= 32 and b != 127 else b"\\%03o" % b) for b in value)
     return raw(b"".join(cells))
 
 
