@@ -142,7 +142,7 @@ def stream_weights(
             waiting.remove(name)
             _check_announced(path, name, array, layout[name])
             file.seek(len(header) + entries[name].begin)
-            file.write(_stored_bytes(array))
+            file.write(_stored_bytes(array).data)
     if waiting:
         raise ValueError(f"{path}: tensors {sorted(waiting)} never came; give every name once")
 

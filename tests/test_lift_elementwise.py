@@ -53,8 +53,8 @@ def operand(kind: str, seed: int = 0) -> Array:
     if kind in COMPLEX:
         return (random.normal(size=16) + 1j * random.normal(size=16)).astype(dtype)
     values = [np.nan, -np.inf, np.inf, -0.0, 0.0, 0.5, -1.5, 2.5]
-    more = random.normal(size=8) * 2
-    return np.roll(np.concatenate([np.array(values), more]), 3 * seed).astype(dtype)
+    floats = random.normal(size=8) * 2
+    return np.roll(np.concatenate([np.array(values), floats]), 3 * seed).astype(dtype)
 
 
 Case = tuple[str, tuple[str, ...], str, str]

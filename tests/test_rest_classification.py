@@ -228,7 +228,7 @@ NAMES = labels([b"a", b"b"], [b"c", b"d"])
     ("outputs", "dtypes", "message"),
     [
         ({"scores": scores([1, 2])[0]}, {}, SHAPE + "[2]"),
-        ({"scores": np.float32(1)[...]}, {}, SHAPE + "[]"),
+        ({"scores": np.array(1, np.float32)}, {}, SHAPE + "[]"),
         ({"scores": FINE[None]}, {}, SHAPE + "[1,2,2]"),
         ({"scores": FINE.astype(np.float64)}, {"scores": "float64"},
          "Expected scores Tensor of DT_FLOAT. Got: DT_DOUBLE"),

@@ -128,7 +128,8 @@ def gather_nd(node: Node, params: Array, indices: Array) -> Any:
 
 def _gather_some(params: Array, indices: Array) -> Array:
     depth = indices.shape[-1]
-    good = ((indices >= 0) & (indices < np.asarray(params.shape[:depth]))).all(-1)
+    inside: Array = (indices >= 0) & (indices < np.asarray(params.shape[:depth]))
+    good: Array = np.all(inside, axis=-1)
     safe = np.where(good[..., None], indices, 0)
     found: Array = params[tuple(safe[..., i] for i in range(depth))].copy()
     found[~good] = zero(params.dtype)

@@ -209,7 +209,8 @@ def _check_order(indices: Array, sizes: Sequence[int]) -> None:
     steps = np.diff(indices, axis=0)
     first = np.argmax(steps != 0, axis=1) if len(steps) else np.empty(0, np.int64)
     change = np.take_along_axis(steps, first[:, None], axis=1)[:, 0] if len(steps) else first
-    outside = ((indices < 0) | (indices >= np.array(sizes, np.int64))).any(axis=1)
+    beyond: Array = (indices < 0) | (indices >= np.array(sizes, np.int64))
+    outside: Array = np.asarray(np.any(beyond, axis=1))
     wrong = outside | np.concatenate([np.zeros(min(1, len(indices)), bool), change <= 0])
     for at in np.flatnonzero(wrong)[:1]:
         place = f"indices[{at}] = [{','.join(map(str, indices[at].tolist()))}]"
