@@ -76,7 +76,7 @@ def with_rows(flat: Flat, sizes: Sizes) -> Flat:
                 found = _written(f"{name}/{index}" if index else name, of, shape, nodes)
                 renamed[f"{name}:{index}"] = found
     results = tuple((alias, renamed.get(t, t)) for alias, t in flat.body.results)
-    args = (*flat.body.args, (ROWS, INT32))
+    args = tuple({**dict(flat.body.args), ROWS: INT32}.items())
     body = pruned(Body(args=args, nodes=nodes, results=results, control=flat.body.control))
     return dataclasses.replace(flat, body=body)
 

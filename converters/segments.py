@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
-from jaxrt.converters import cut, placement, rows, stage_graphs, stages
+from jaxrt.converters import bags, cut, placement, rows, stage_graphs, stages
 from jaxrt.converters.bodies import Uncuttable
 from jaxrt.converters.flat import Flat
 from jaxrt.converters.placement import Place
@@ -16,8 +16,10 @@ from jaxrt.specs import SignatureSpec
 
 _ROUNDS = 40
 """How often a cut is tried again without what the bridge refused."""
+_SIZINGS = 4
+"""What one shape tells may tell another."""
 _NO_KERNEL = re.compile(r"(\w+) \(No registered '")
-_NODE = re.compile(r"\{\{(?:function_)?node ([^}\s]+)\}\}|\bnode (?:named )?'?([\w./-]+)")
+_NODE = re.compile(r"\{\{(?:function_)?node ([^}\s]+)\}\}|`([^`\s]+)`")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,9 +36,7 @@ class Segments:
 def segmented(flat: Flat, spec: SignatureSpec) -> Segments:
     """Raises Uncuttable."""
     spec = rows.ranked(flat, spec)
-    sizes = rows.sized(flat, spec)
-    flat = rows.with_rows(flat, sizes)
-    sizes = rows.sized(flat, spec)
+    flat, sizes = _sized(flat, spec)
     refused: set[str] = set()
     for _ in range(_ROUNDS):
         found = _cut(flat, spec, sizes, refused)
@@ -48,6 +48,19 @@ def segmented(flat: Flat, spec: SignatureSpec) -> Segments:
             raise Uncuttable(f"The bridge refuses {', '.join(sorted(declined))} all the same.")
         refused |= declined
     raise Uncuttable("The bridge refuses one op after another.")
+
+
+def _sized(flat: Flat, spec: SignatureSpec) -> tuple[Flat, placement.Sizes]:
+    """The flat graph with as few sizes that depend on data as can be."""
+    sizes = rows.sized(flat, spec)
+    for _ in range(_SIZINGS):
+        before = flat.body.nodes
+        flat = rows.with_rows(flat, sizes)
+        flat = bags.with_bags(flat, rows.sized(flat, spec))
+        sizes = rows.sized(flat, spec)
+        if flat.body.nodes.keys() == before.keys():
+            break
+    return flat, sizes
 
 
 def _cut(flat: Flat, spec: SignatureSpec, sizes: placement.Sizes, refused: set[str]) -> Cut:

@@ -26,7 +26,7 @@ def simplified(body: Body) -> Body:
         made = rule(original, nodes) if rule else None
         if made is not None:
             nodes[name] = made
-    return pruned(dataclasses.replace(body, nodes=nodes))
+    return _without_identities(dataclasses.replace(body, nodes=nodes))
 
 
 def _without_identities(body: Body) -> Body:
@@ -99,7 +99,22 @@ def _is_first_element(of: Node, nodes: dict[str, Node]) -> bool:
     return plain and np.array_equal(begin, [0]) and np.array_equal(stride, [1])
 
 
+def _bounded(of: Node, nodes: dict[str, Node]) -> Node | None:
+    """`minimum(n, maximum(n, x))` is n: how Keras says that a size is fixed."""
+    for high, rest in ((0, 1), (1, 0)):
+        inner = nodes.get(producer(of.input[rest]))
+        top = constant(nodes, of.input[high])
+        if top is None or top.dtype.kind not in "iu" or inner is None or inner.op != "Maximum":
+            continue
+        for low in inner.input:
+            floor = constant(nodes, low)
+            if floor is not None and floor.shape == top.shape == () and floor >= top:
+                return node(of.name, "Identity", [of.input[high]], T=("type", of.attr["T"].type))
+    return None
+
+
 _RULES: dict[str, _Rule] = {
     "TensorArraySizeV3": _array_size,
     "StridedSlice": _rows_of_sparse,
+    "Minimum": _bounded,
 }
