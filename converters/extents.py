@@ -45,6 +45,16 @@ class Extents:
                 return tuple(int(n) for n in value) if value.ndim == 1 else None
             case "Cast":
                 return self.vector(of.input[0])
+            case "Shape":
+                shape = self._sizes.first.shapes.get(canonical(of.input[0]))
+                if shape is None:
+                    return self._unknown(tensor)
+                # What is known at one number of rows may be that number.
+                again = self._sizes.second.shapes.get(canonical(of.input[0])) or shape
+                pairs = enumerate(zip(shape, again, strict=True))
+                return tuple(
+                    a if a == b and a is not None else At(tensor, i) for i, (a, b) in pairs
+                )
             case "Pack":
                 return tuple(self.scalar(i) for i in of.input)
             case "ConcatV2":

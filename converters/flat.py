@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -86,6 +86,7 @@ def flattened(
         if types[a] == RESOURCE
     }
     body = by_value(body, handles, functions)
+    _check_filling(body, inputs.values())
     body, found = _with_table_arguments(body)
     readers = {**tables, **{name: named(of) for name, of in found.items()}}
     body = _with_small_constants(_without_control(body, functions), weights)
@@ -137,6 +138,19 @@ def _without_control(body: Body, library: Library) -> Body:
         copy.input.extend(canonical(i) for i in original.input if not i.startswith("^"))
         nodes[name] = copy
     return pruned(dataclasses.replace(body, nodes=nodes, control=tuple(effects)))
+
+
+def _check_filling(body: Body, inputs: Collection[str]) -> None:
+    """Raises Uncuttable where a table is filled with what a request brings.
+
+    Keras fills its tables before each lookup, always with the same constants.
+    """
+    given = set(inputs)
+    for of in body.nodes.values():  # producers come first
+        if any(producer(i) in given for i in of.input if not i.startswith("^")):
+            given.add(of.name)
+            if of.op.startswith("LookupTableImport"):
+                raise Uncuttable("It fills a table with what it is given.")
 
 
 def _with_table_arguments(body: Body) -> tuple[Body, dict[str, Node]]:

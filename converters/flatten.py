@@ -80,7 +80,7 @@ def _eager_table(handle: Any) -> TableReader:
     def read(key: int, value: int) -> Table:
         wanted = tf.raw_ops.LookupTableExportV2(table_handle=handle, Tkeys=key, Tvalues=value)
         keys, values = wanted
-        return _table(key, value, keys.numpy(), values.numpy())
+        return _filled("that it captures", _table(key, value, keys.numpy(), values.numpy()))
 
     return read
 
@@ -95,15 +95,15 @@ def _named_eager(of: Node) -> TableReader:
             container=of.attr["container"].s,
             shared_name=of.attr["shared_name"].s,
         )
-        return _filled(of, _eager_table(handle)(key, value))
+        return _eager_table(handle)(key, value)
 
     return read
 
 
-def _filled(of: Node, found: Table) -> Table:
-    # A wrong name makes a new table, which is empty. No model keeps one of those.
+def _filled(name: str, found: Table) -> Table:
+    # A wrong name makes a new table, which is empty, and so is one that a request will fill.
     if not len(found.keys):
-        raise Uncuttable(f"The table {of.name} is empty, or not found by its name.")
+        raise Uncuttable(f"The table {name} is empty, or not found by its name.")
     return found
 
 
@@ -173,7 +173,7 @@ def _session_table(restored: Restored1, of: Node) -> TableReader:
     def read(key: int, value: int) -> Table:
         session = restored.session()
         handle = session.graph.get_tensor_by_name(f"{of.name}:0")
-        return _exported(session, handle, key, value)
+        return _filled(of.name, _exported(session, handle, key, value))
 
     return read
 
@@ -188,7 +188,7 @@ def _named_in_session(restored: Restored1, of: Node) -> TableReader:
                 container=of.attr["container"].s,
                 shared_name=_LOADED.sub(b"", of.attr["shared_name"].s),
             )
-        return _filled(of, _exported(session, handle, key, value))
+        return _filled(of.name, _exported(session, handle, key, value))
 
     return read
 

@@ -28,7 +28,7 @@ CHANGES = re.compile(
 )
 """Ops that write to the variable in their first input."""
 
-FILLS = re.compile(r"LookupTable(Insert|Remove|Import)(V2)?$")
+FILLS = re.compile(r"LookupTable(Insert|Remove)(V2)?$")
 """Ops that change a table after it was made."""
 
 HOST = re.compile(

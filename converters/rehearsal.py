@@ -23,10 +23,16 @@ CLOSE = 1e-5
 Whole = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
 
-def rehearse(flat: Flat, spec: SignatureSpec, parts: Sequence[Part], whole: Whole) -> None:
-    """Raises Uncuttable where the stages answer otherwise than `whole`, or where no inputs can be
-    made that it takes."""
-    run = Rehearsal(flat, parts)
+def rehearse(
+    flat: Flat,
+    spec: SignatureSpec,
+    parts: Sequence[Part],
+    rowwise: Sequence[bool],
+    whole: Whole,
+) -> None:
+    """Raises Uncuttable where the stages answer otherwise than `whole`, where a stage that is
+    said to be rowwise is not, or where no inputs can be made that `whole` takes."""
+    run = Rehearsal(flat, parts, rowwise)
     for rows in ROWS:
         given, want = _taken(flat, spec, rows, whole)
         random = _differ(want, whole(given))
@@ -52,16 +58,38 @@ def _taken(
 class Rehearsal:
     """Stages as sessions and functions of TensorFlow's."""
 
-    def __init__(self, flat: Flat, parts: Sequence[Part]) -> None:
-        self._parts = parts
+    def __init__(self, flat: Flat, parts: Sequence[Part], rowwise: Sequence[bool]) -> None:
+        self._parts, self._rowwise = parts, rowwise
         self._runs = [self._device(flat, p) if p.on_device else _Host(flat, p) for p in parts]
         self._results = flat.body.results
 
     def __call__(self, given: Mapping[str, Array]) -> dict[str, Array]:
         values = dict(given)
-        for part, run in zip(self._parts, self._runs, strict=True):
-            values |= run([values[name] for name in part.takes])
+        for part, run, rowwise in zip(self._parts, self._runs, self._rowwise, strict=True):
+            taken = [values[name] for name in part.takes]
+            answers = run(taken)
+            if rowwise:
+                self._check_rows(part, run, taken, answers)
+            values |= answers
         return {alias: values[alias] for alias, _ in self._results}
+
+    def _check_rows(
+        self,
+        part: Part,
+        run: Callable[[list[Array]], dict[str, Array]],
+        taken: list[Array],
+        answers: Mapping[str, Array],
+    ) -> None:
+        """Runs each row alone."""
+        rowful = [_has_rows(part, name) for name in part.takes]
+        counts = {len(a) for a, rows in zip(taken, rowful, strict=True) if rows}
+        for row in range(counts.pop() if len(counts) == 1 else 0):
+            one = [a[row : row + 1] if r else a for a, r in zip(taken, rowful, strict=True)]
+            for name, answer in run(one).items():
+                rows = slice(row, row + 1) if _has_rows(part, name) else slice(None)
+                want = answers[name][rows] if answers[name].shape else answers[name]
+                if not _same(answer, want):
+                    raise Uncuttable(f"Rows change {name} of one another, and should not.")
 
     def _device(self, flat: Flat, part: Part) -> Callable[[list[Array]], dict[str, Array]]:
         function = stage_graphs.function(part, flat)
@@ -102,6 +130,11 @@ class _Host:
         return {name: np.asarray(answer) for name, answer in answers.items()}
 
 
+def _has_rows(part: Part, name: str) -> bool:
+    shape = part.values[name].shape
+    return bool(shape) and shape is not None and shape[0] is None
+
+
 def _differ(first: Mapping[str, Array], second: Mapping[str, Array]) -> frozenset[str]:
     """Outputs that are drawn at random: nobody can say what they should be."""
     return frozenset(alias for alias in first if not _same(first[alias], second[alias]))
@@ -119,7 +152,7 @@ def _compare(got: Mapping[str, Array], want: Mapping[str, Array], random: Collec
 
 
 def _same(found: Array, expected: Array) -> bool:
-    if found.dtype != expected.dtype:
+    if found.dtype != expected.dtype or found.shape != expected.shape:
         return False
     if found.dtype.kind in "OSUbiu" or not found.size:
         return bool(np.array_equal(found, expected))

@@ -3,314 +3,245 @@
 Conservative: what no rule knows mixes rows. Rows are told by their number, at two of them.
 """
 
-import enum
-from collections.abc import Callable
+import math
+from collections.abc import Sequence
 
-from jaxrt.converters.bodies import outputs
 from jaxrt.converters.flat import Flat
 from jaxrt.converters.maps import maps_elements
 from jaxrt.converters.placement import Sizes
+from jaxrt.converters.rowkinds import MIXED, Answer, Dependence, Kind, Known, Rule
+from jaxrt.converters.rowwise_sparse import SPARSE_RULES, differs, sums_padding
 from jaxrt.converters.shapes_tf import ROWS
 from jaxrt.converters.simplify import constant
 from jaxrt.converters.stages import Part
-from jaxrt.converters.subgraph import Node, canonical, producer
+from jaxrt.converters.subgraph import Node, producer
 
-
-class Kind(enum.Enum):
-    """How a tensor depends on the rows that come in."""
-
-    SAME = "same"
-    """The same for any rows."""
-    COUNT = "count"
-    """Depends on their number: a shape, or the number itself."""
-    ROWS = "rows"
-    """Row i depends on row i."""
-    FLAT = "flat"
-    """Some elements of each row, all those of one row behind those of the row before."""
-    PLACES = "places"
-    """Row numbers of FLAT elements, or other words for where rows begin."""
-    LIST = "list"
-    """A list with an element for each row, the i-th of row i."""
-    MOST = "most"
-    """The largest or the smallest of all elements of all rows."""
-    ALL = "all"
-    """True if it is true of every row."""
-    MIXED = "mixed"
+_Given = Sequence[Dependence]
+_COUNT, _ROWS = Dependence(Kind.COUNT), Dependence(Kind.ROWS)
 
 
 def is_rowwise(part: Part, flat: Flat, sizes: Sizes) -> bool:
     """False where it is not sure. An Assert must hold for each row."""
-    kinds = _Kinds(part, flat, sizes)
+    known = Known(part, flat, sizes)
     for of in part.nodes.values():
-        kinds.add(of)
-    given = all(kinds.of(tensor) in (Kind.SAME, Kind.ROWS) for tensor in part.gives.values())
-    return given and all(kinds.of(part.nodes[name].input[0]) in _SURE for name in part.effects)
+        known.add(of, RULES)
+    given = all(known.of(t).kind in (Kind.SAME, Kind.ROWS) for t in part.gives.values())
+    return given and all(_fails_by_row(part.nodes[name], known) for name in part.effects)
 
 
-_SIZED = {"Reshape", "Slice"}
-"""Ops that are told sizes of what they give."""
-
-_SURE = (Kind.SAME, Kind.ALL)
-
-
-class _Kinds:
-    def __init__(self, part: Part, flat: Flat, sizes: Sizes) -> None:
-        self.flat, self.sizes, self.nodes = flat, sizes, dict(part.nodes)
-        self._known: dict[str, Kind] = {}
-        self._origins: dict[str, str] = {}  # FLAT tensor → the node that made its places
-        for name, argument in part.takes.items():
-            shape = part.values[name].shape
-            rows = shape is None or shape[:1] == (None,)
-            self._known[f"{argument}:0"] = Kind.ROWS if rows else Kind.SAME
-        self._arguments = {f"{a}:0": part.values[n].shape for n, a in part.takes.items()}
-
-    def of(self, tensor: str) -> Kind:
-        tensor = canonical(tensor)
-        if producer(tensor) == ROWS:
-            return Kind.COUNT
-        return self._known.get(tensor, Kind.SAME)  # weights and tables
-
-    def add(self, of: Node) -> None:
-        if of.name.startswith(ROWS):
-            return
-        kinds = [self.of(i) for i in of.input]
-        count = len(outputs(of, self.flat.library))
-        if set(kinds) <= {Kind.SAME} and "Random" not in of.op:
-            found = [Kind.SAME] * count
-        else:
-            rule = _RULES.get(of.op)
-            answer = rule(self, of, kinds) if rule else Kind.MIXED
-            found = answer if isinstance(answer, list) else [answer] * count
-        for index, kind in enumerate(found):
-            tensor = f"{of.name}:{index}"
-            sure = kind is not Kind.ROWS or self.has_rows(tensor)
-            self._known[tensor] = kind if sure else Kind.MIXED
-            if kind is Kind.FLAT:
-                self._origins[tensor] = self._origin(of) or of.name
-
-    def _origin(self, of: Node) -> str | None:
-        return next((self._origins[t] for t in of.input if t in self._origins), None)
-
-    def one_origin(self, of: Node) -> bool:
-        """Whether all FLAT inputs are elements of the same rows' same places."""
-        return len({self._origins[t] for t in of.input if t in self._origins}) == 1
-
-    def shape(self, tensor: str) -> tuple[int | None, ...] | None:
-        """At the first number of rows."""
-        tensor = canonical(tensor)
-        if tensor in self._arguments:
-            given = self._arguments[tensor]
-            return None if given is None else (self.sizes.rows[0], *given[1:])
-        return self.sizes.first.shapes.get(tensor)
-
-    def has_rows(self, tensor: str) -> bool:
-        """Whether the first size is the number of rows, and no other depends on data."""
-        tensor = canonical(tensor)
-        if tensor in self._arguments:
-            return True
-        shapes = (self.sizes.first.shapes.get(tensor), self.sizes.second.shapes.get(tensor))
-        starts = tuple(s[0] if s else None for s in shapes)
-        return starts == self.sizes.rows and self.sizes.known(tensor)
+def _fails_by_row(of: Node, known: Known) -> bool:
+    """Whether a node fails for some rows if and only if it fails for one of them."""
+    if of.op in ("Assert", "If", "StatelessIf"):
+        return known.of(of.input[0]).kind in (Kind.SAME, Kind.ALL)
+    return any(known.of(f"{of.name}:{i}").kind is Kind.LIST for i, _ in enumerate(of.input))
 
 
-_Answer = Kind | list[Kind]
-_Rule = Callable[[_Kinds, Node, list[Kind]], _Answer]
-
-
-def _elementwise(known: _Kinds, of: Node, kinds: list[Kind]) -> _Answer:
+def _elementwise(known: Known, of: Node, given: _Given) -> Answer:
     """Broadcasting ops: rows meet rows, or what has fewer dimensions or one row."""
-    found = set(kinds) - {Kind.SAME}
+    found = {d for d in given if d.kind is not Kind.SAME}
     if len(found) != 1:
-        return Kind.MIXED
-    (kind,) = found
-    if kind not in (Kind.ROWS, Kind.FLAT):
-        return kind if kind is Kind.COUNT else Kind.MIXED
-    if kind is Kind.FLAT and not known.one_origin(of):
-        return Kind.MIXED
+        return MIXED
+    (one,) = found
+    if one.kind not in (Kind.ROWS, Kind.FLAT):
+        return one if one.kind is Kind.COUNT else MIXED
     shapes = [known.shape(i) for i in of.input]
-    ranks = {len(s) for s, k in zip(shapes, kinds, strict=True) if k is kind and s is not None}
+    ranks = {len(s) for s, d in zip(shapes, given, strict=True) if d == one and s is not None}
     if any(s is None for s in shapes) or len(ranks) != 1:
-        return Kind.MIXED
+        return MIXED
     (rank,) = ranks
-    for shape, other in zip(shapes, kinds, strict=True):
-        if other is Kind.SAME and shape and len(shape) >= rank and shape[0] != 1:
-            return Kind.MIXED
-    return kind
+    for shape, other in zip(shapes, given, strict=True):
+        if other.kind is Kind.SAME and shape and len(shape) >= rank and shape[0] != 1:
+            return MIXED
+    return one
 
 
-def _one_input(known: _Kinds, of: Node, kinds: list[Kind]) -> _Answer:
+def _one_input(known: Known, of: Node, given: _Given) -> Answer:
     """Ops on one tensor that leave its rows where they are; the others are constants."""
-    if kinds[0] is Kind.COUNT and set(kinds) <= {Kind.COUNT, Kind.SAME}:
-        return Kind.COUNT
-    sizes = {Kind.SAME, Kind.COUNT} if of.op in _SIZED else {Kind.SAME}
-    good = kinds[0] is Kind.ROWS and set(kinds[1:]) <= sizes
-    return Kind.ROWS if good else Kind.MIXED
+    rest = {d.kind for d in given[1:]}
+    if given[0].kind is Kind.COUNT and rest <= {Kind.COUNT, Kind.SAME}:
+        return _COUNT
+    sizes = {Kind.SAME, Kind.COUNT} if of.op in ("Reshape", "Slice") else {Kind.SAME}
+    return given[0] if given[0].kind is Kind.ROWS and rest <= sizes else MIXED
 
 
-def _flat_too(known: _Kinds, of: Node, kinds: list[Kind]) -> _Answer:
-    """Like `_one_input`, and elements of rows stay what they are."""
-    if kinds[0] is Kind.FLAT and set(kinds[1:]) <= {Kind.SAME}:
-        return Kind.FLAT
-    return _one_input(known, of, kinds)
-
-
-def _several(known: _Kinds, of: Node, kinds: list[Kind]) -> _Answer:
+def _several(known: Known, of: Node, given: _Given) -> Answer:
     """Ops that join tensors along another dimension than the rows."""
-    data = set(kinds) - {Kind.SAME}
+    data = {d.kind for d in given} - {Kind.SAME}
     if data == {Kind.COUNT}:
-        return Kind.COUNT
+        return _COUNT
+    pairs = zip(given, of.input, strict=True)
     # A constant has no rows: the join would not have as many as there are.
-    every = all(k is Kind.ROWS or not known.shape(i) for k, i in zip(kinds, of.input, strict=True))
-    return Kind.ROWS if data == {Kind.ROWS} and every else Kind.MIXED
+    every = all(d.kind is Kind.ROWS or not known.shape(i) for d, i in pairs)
+    return _ROWS if data == {Kind.ROWS} and every else MIXED
 
 
-def _lookup(known: _Kinds, of: Node, kinds: list[Kind]) -> _Answer:
-    return kinds[1] if kinds[1] in (Kind.ROWS, Kind.FLAT) and kinds[2] is Kind.SAME else Kind.MIXED
+def _lookup(known: Known, of: Node, given: _Given) -> Answer:
+    good = given[1].kind in (Kind.ROWS, Kind.FLAT) and given[2].kind is Kind.SAME
+    return given[1] if good else MIXED
 
 
-def _gather(known: _Kinds, of: Node, kinds: list[Kind]) -> _Answer:
-    params, indices = kinds[:2]
-    axis = constant(known.nodes, of.input[2]) if len(of.input) > 2 else 0
-    if axis is None or of.attr["batch_dims"].i:
-        batched = set(kinds[:2]) == {Kind.ROWS}
-        return Kind.ROWS if batched and axis is not None else Kind.MIXED
-    if params is Kind.SAME and axis == 0 and indices in (Kind.ROWS, Kind.FLAT):
-        return indices
-    return Kind.ROWS if params is Kind.ROWS and indices is Kind.SAME and axis > 0 else Kind.MIXED
-
-
-def _strided(known: _Kinds, of: Node, kinds: list[Kind]) -> _Answer:
+def _strided(known: Known, of: Node, given: _Given) -> Answer:
     strides = constant(known.nodes, of.input[3])
-    if set(kinds[1:]) - {Kind.SAME, Kind.COUNT} or strides is None or (strides < 1).any():
-        return Kind.MIXED
-    if kinds[0] is Kind.PLACES:  # the column of row numbers, all of it
-        column = of.attr["begin_mask"].i & 1 and of.attr["end_mask"].i & 1
-        return Kind.PLACES if column and len(strides) == 2 else Kind.MIXED
-    return kinds[0] if kinds[0] in (Kind.ROWS, Kind.COUNT) else Kind.MIXED
+    rest = {d.kind for d in given[1:]}
+    if rest - {Kind.SAME, Kind.COUNT} or strides is None or (strides < 1).any():
+        return MIXED
+    if given[0].kind is Kind.PLACES:  # the column of row numbers, all of it
+        begin = constant(known.nodes, of.input[1])
+        all_rows = of.attr["end_mask"].i & 1 and (
+            of.attr["begin_mask"].i & 1 or (begin is not None and begin[0] == 0)
+        )
+        return given[0] if all_rows and len(strides) == 2 else MIXED
+    return given[0] if given[0].kind in (Kind.ROWS, Kind.COUNT) else MIXED
 
 
-def _filled(known: _Kinds, of: Node, kinds: list[Kind]) -> _Answer:
+def _filled(known: Known, of: Node, given: _Given) -> Answer:
     """Sizes first, then a value."""
-    return Kind.ROWS if kinds[0] is Kind.COUNT and kinds[1] is Kind.SAME else Kind.MIXED
+    if given[1].kind is not Kind.SAME:
+        return MIXED
+    if given[0].kind is Kind.LENGTH:
+        return Dependence(Kind.FLAT, given[0].origin)
+    return _ROWS if given[0].kind is Kind.COUNT else MIXED
 
 
-def _repeated(known: _Kinds, of: Node, kinds: list[Kind]) -> _Answer:
-    if kinds[0] is Kind.SAME and kinds[1] is Kind.COUNT:
-        shape = known.shape(of.input[0])  # one row, as many times as there are rows
-        return Kind.ROWS if shape and shape[0] == 1 else Kind.MIXED
-    return _one_input(known, of, kinds)
+def _repeated(known: Known, of: Node, given: _Given) -> Answer:
+    shape, times = known.shape(of.input[0]), given[1].kind
+    if given[0].kind is Kind.SAME and times is Kind.COUNT:
+        repeated = known.sizes.crossing(f"{of.name}:0")
+        rows = repeated is not None and repeated[:1] == (None,)
+        return _ROWS if shape and shape[0] == 1 and rows else MIXED
+    first = _first(known, of.input[1])
+    if given[0].kind in (Kind.ROWS, Kind.NUMBERS) and first == 1:
+        return given[0]  # whatever says how wide, a row is repeated in its row
+    return MIXED
 
 
-def _parse(known: _Kinds, of: Node, kinds: list[Kind]) -> _Answer:
-    if kinds[0] is not Kind.ROWS or set(kinds[1:]) - {Kind.SAME}:
-        return Kind.MIXED
-    v2 = of.op.endswith("V2")
-    sparse = of.attr["num_sparse" if v2 else "Nsparse"].i
-    dense = len(of.attr["Tdense"].list.type)
-    ragged = len(of.attr["ragged_value_types"].list.type)
-    found = [Kind.PLACES] * sparse + [Kind.FLAT] * sparse + [Kind.MIXED] * sparse
-    return found + [Kind.ROWS] * dense + [Kind.FLAT] * ragged + [Kind.PLACES] * ragged
+def _first(known: Known, tensor: str) -> object:
+    """The first element of a vector where it is a number."""
+    vector = known.extents.vector(tensor)
+    if vector is None:
+        value = constant(known.nodes, tensor)
+        return None if value is None or value.ndim != 1 else int(value[0])
+    return vector[0]
 
 
-def _split_strings(known: _Kinds, of: Node, kinds: list[Kind]) -> _Answer:
-    good = kinds[0] is Kind.ROWS and set(kinds[1:]) <= {Kind.SAME}
-    return [Kind.PLACES, Kind.FLAT, Kind.MIXED] if good else Kind.MIXED
+def _reshaped(known: Known, of: Node, given: _Given) -> Answer:
+    before, after = known.shape(of.input[0]), constant(known.nodes, of.input[1])
+    one_each = before is not None and (len(before) == 1 or before[1:] == (1,))
+    elements = given[0].kind in (Kind.FLAT, Kind.PICKS, Kind.NUMBERS)
+    if elements and one_each and after is not None and after.tolist() == [-1]:
+        return given[0]
+    line = known.shape(f"{of.name}:0") == (1, known.sizes.rows[0])
+    if given[0].kind is Kind.ROWS and before is not None and len(before) == 1 and line:
+        return Dependence(Kind.TURNED)
+    if given[0].kind is Kind.TURNED:
+        turned = known.sizes.crossing(f"{of.name}:0")
+        return _ROWS if turned in ((None,), (None, 1)) else MIXED
+    if given[0].kind is Kind.ROWS and before is not None and before[0] is None:
+        return _ROWS if _keeps_rows(known, of.input[1], before[1:]) else MIXED
+    if known.sizes.crossing(f"{of.name}:0") is None:
+        return MIXED
+    return _one_input(known, of, given)
 
 
-def _crossed(known: _Kinds, of: Node, kinds: list[Kind]) -> _Answer:
-    """Of dense columns alone, every row has as many crosses."""
-    good = of.attr["N"].i == 0 and set(kinds) <= {Kind.ROWS}
-    return [Kind.PLACES, Kind.FLAT, Kind.MIXED] if good else Kind.MIXED
+def _keeps_rows(known: Known, shape: str, widths: Sequence[int | None]) -> bool:
+    """Whether a row has as many elements after it, where TensorFlow does not know the rows."""
+    after = known.extents.vector(shape)
+    if not after or after[0] not in (-1, ROWS):
+        return False
+    counts = [math.prod(n for n in w if isinstance(n, int)) for w in (widths, after[1:])]
+    known_all = all(isinstance(n, int) and n >= 0 for n in (*widths, *after[1:]))
+    return known_all and counts[0] == counts[1]
 
 
-def _to_dense(known: _Kinds, of: Node, kinds: list[Kind]) -> _Answer:
-    good = kinds[0] is Kind.PLACES and kinds[2] is Kind.FLAT and kinds[3] is Kind.SAME
-    return Kind.ROWS if good else Kind.MIXED
-
-
-def _from_ragged(known: _Kinds, of: Node, kinds: list[Kind]) -> _Answer:
-    places = set(kinds[3:]) <= {Kind.PLACES, Kind.COUNT}
-    good = kinds[0] is Kind.SAME and kinds[1] is Kind.FLAT and kinds[2] is Kind.SAME
-    return Kind.ROWS if good and places else Kind.MIXED
-
-
-def _reduced(known: _Kinds, of: Node, kinds: list[Kind]) -> _Answer:
-    if kinds[0] is Kind.ROWS and known.shape(f"{of.name}:0") == ():
+def _reduced(known: Known, of: Node, given: _Given) -> Answer:
+    if given[0].kind is Kind.ROWS and known.shape(f"{of.name}:0") == ():
         if of.op in ("Max", "Min"):
-            return Kind.MOST
-        return Kind.ALL if of.op == "All" else Kind.MIXED
-    return _one_input(known, of, kinds)
+            return Dependence(Kind.MOST)
+        return Dependence(Kind.ALL) if of.op == "All" else MIXED
+    return _one_input(known, of, given)
 
 
-def _compared(known: _Kinds, of: Node, kinds: list[Kind]) -> _Answer:
+def _compared(known: Known, of: Node, given: _Given) -> Answer:
     """A bound of all elements: their maximum is less, or their minimum is greater."""
-    if set(kinds) == {Kind.MOST, Kind.SAME}:
-        of_most = of.input[kinds.index(Kind.MOST)]
-        less = of.op.startswith("Less") == (kinds[0] is Kind.MOST)
-        while known.nodes[producer(of_most)].op == "Cast":
-            of_most = known.nodes[producer(of_most)].input[0]
-        return Kind.ALL if (known.nodes[producer(of_most)].op == "Max") == less else Kind.MIXED
-    return _elementwise(known, of, kinds)
+    kinds = [d.kind for d in given]
+    if set(kinds) != {Kind.MOST, Kind.SAME}:
+        return _elementwise(known, of, given)
+    most = known.nodes[producer(of.input[kinds.index(Kind.MOST)])]
+    while most.op == "Cast":
+        most = known.nodes[producer(most.input[0])]
+    less = of.op.startswith("Less") == (kinds[0] is Kind.MOST)
+    return Dependence(Kind.ALL) if (most.op == "Max") == less else MIXED
 
 
-def _both(known: _Kinds, of: Node, kinds: list[Kind]) -> _Answer:
-    if set(kinds) <= {Kind.ALL, Kind.SAME}:
-        return Kind.ALL
-    return _elementwise(known, of, kinds)
+def _both(known: Known, of: Node, given: _Given) -> Answer:
+    if {d.kind for d in given} <= {Kind.ALL, Kind.SAME}:
+        return Dependence(Kind.ALL)
+    return _elementwise(known, of, given)
 
 
-def _cast(known: _Kinds, of: Node, kinds: list[Kind]) -> _Answer:
-    return kinds[0]
+def _unequal(known: Known, of: Node, given: _Given) -> Answer:
+    return differs(known, of, given) or _elementwise(known, of, given)
 
 
-def _matrix(known: _Kinds, of: Node, kinds: list[Kind]) -> _Answer:
-    good = kinds == [Kind.ROWS, Kind.SAME] and not of.attr["transpose_a"].b
-    return Kind.ROWS if good else Kind.MIXED
+def _summed(known: Known, of: Node, given: _Given) -> Answer:
+    return _ROWS if sums_padding(known, of, given) else _one_input(known, of, given)
 
 
-def _listed(known: _Kinds, of: Node, kinds: list[Kind]) -> _Answer:
+def _first_input(known: Known, of: Node, given: _Given) -> Answer:
+    return given[0]
+
+
+def _matrix(known: Known, of: Node, given: _Given) -> Answer:
+    kinds = [d.kind for d in given]
+    return _ROWS if kinds == [Kind.ROWS, Kind.SAME] and not of.attr["transpose_a"].b else MIXED
+
+
+def _listed(known: Known, of: Node, given: _Given) -> Answer:
     """A tensor as the list of its rows."""
-    return Kind.LIST if kinds[0] is Kind.ROWS else Kind.MIXED
+    return Dependence(Kind.LIST) if given[0].kind is Kind.ROWS else MIXED
 
 
-def _stacked(known: _Kinds, of: Node, kinds: list[Kind]) -> _Answer:
-    return Kind.ROWS if kinds[0] is Kind.LIST else Kind.MIXED
+def _stacked(known: Known, of: Node, given: _Given) -> Answer:
+    return _ROWS if given[0].kind is Kind.LIST else MIXED
 
 
-def _reserved(known: _Kinds, of: Node, kinds: list[Kind]) -> _Answer:
+def _reserved(known: Known, of: Node, given: _Given) -> Answer:
     """A list with room for an element a row, nothing in it yet."""
-    return Kind.LIST if kinds == [Kind.SAME, Kind.COUNT] else Kind.MIXED
+    kinds = [d.kind for d in given]
+    return Dependence(Kind.LIST) if kinds == [Kind.SAME, Kind.COUNT] else MIXED
 
 
-def _last_axis(known: _Kinds, of: Node, kinds: list[Kind]) -> _Answer:
+def _last_axis(known: Known, of: Node, given: _Given) -> Answer:
     shape = known.shape(of.input[0])
-    return kinds[0] if kinds[0] is Kind.ROWS and shape and len(shape) > 1 else Kind.MIXED
+    return _ROWS if given[0].kind is Kind.ROWS and shape and len(shape) > 1 else MIXED
 
 
-def _mapped(known: _Kinds, of: Node, kinds: list[Kind]) -> _Answer:
+def _mapped(known: Known, of: Node, given: _Given) -> Answer:
+    kinds = [d.kind for d in given]
     lists = {i for i, k in enumerate(kinds) if k is Kind.LIST}
     counts = {i for i, k in enumerate(kinds) if k is Kind.COUNT}
     zeros = {i for i, t in enumerate(of.input) if _is_zero(known, t)}
     same = set(kinds) <= {Kind.LIST, Kind.COUNT, Kind.SAME}
     if not same or not maps_elements(of, known.flat.library, lists, counts, zeros):
-        return Kind.MIXED
-    return [k if k in (Kind.LIST, Kind.SAME) else Kind.MIXED for k in kinds]
+        return MIXED
+    # Counters have counted: they are not what they were.
+    return [d if d.kind is Kind.LIST else MIXED for d in given]
 
 
-def _is_zero(known: _Kinds, tensor: str) -> bool:
+def _is_zero(known: Known, tensor: str) -> bool:
     value = constant(known.nodes, tensor)
     return value is not None and value.shape == () and value == 0
 
 
-def _table(rule: _Rule, ops: str) -> dict[str, _Rule]:
+def _table(rule: Rule, ops: str) -> dict[str, Rule]:
     return dict.fromkeys(ops.split(), rule)
 
 
-_RULES: dict[str, _Rule] = {
+RULES: dict[str, Rule] = {
     **_table(
         _elementwise,
         """Add AddV2 Sub Mul Div RealDiv FloorDiv TruncateDiv DivNoNan Mod FloorMod Pow Maximum
-        Minimum SquaredDifference LogicalOr Equal NotEqual SelectV2 Select StringJoin Abs Neg
+        Minimum SquaredDifference LogicalOr Equal SelectV2 Select StringJoin Abs Neg
         Sign Sqrt Rsqrt Square Exp Expm1 Log Log1p Tanh Sigmoid Relu Relu6 Erf Floor Ceil Round
         Rint IsNan IsInf IsFinite LogicalNot Reciprocal ZerosLike OnesLike ClipByValue Bucketize
         BitwiseAnd BitwiseOr BitwiseXor AsString StringLower StringUpper StringStrip StringLength
@@ -320,31 +251,26 @@ _RULES: dict[str, _Rule] = {
     ),
     **_table(
         _one_input,
-        """Reshape Squeeze ExpandDims Slice Transpose Pad PadV2 MirrorPad OneHot TopKV2 ArgMax
-        ArgMin Split Unpack EnsureShape DecodeRaw DenseBincount Mean Sum Prod Any
-        ReduceJoin""",
+        """Slice Pad PadV2 MirrorPad TopKV2 ArgMax ArgMin Split Unpack EnsureShape
+        DecodeRaw DenseBincount Mean Prod Any ReduceJoin Squeeze""",
     ),
-    **_table(_flat_too, "Identity"),
-    **_table(_several, "ConcatV2 Pack"),
+    **_table(_several, "ConcatV2"),
     **_table(_compared, "Less LessEqual Greater GreaterEqual"),
     **_table(_reduced, "Max Min All"),
-    **_table(_parse, "ParseExample ParseExampleV2"),
-    **_table(_split_strings, "StringSplit StringSplitV2"),
-    "TensorListFromTensor": _listed,
-    "TensorListStack": _stacked,
-    "TensorListReserve": _reserved,
     **_table(_last_axis, "Softmax LogSoftmax"),
+    **_table(_mapped, "While StatelessWhile"),
+    **_table(_first_input, "Cast Identity"),
     "LookupTableFindV2": _lookup,
-    "GatherV2": _gather,
     "StridedSlice": _strided,
     "Fill": _filled,
     "Tile": _repeated,
-    "SparseCross": _crossed,
-    "SparseToDense": _to_dense,
-    "RaggedTensorToTensor": _from_ragged,
+    "Reshape": _reshaped,
     "LogicalAnd": _both,
-    "Cast": _cast,
+    "NotEqual": _unequal,
+    "Sum": _summed,
     "MatMul": _matrix,
-    "While": _mapped,
-    "StatelessWhile": _mapped,
+    "TensorListFromTensor": _listed,
+    "TensorListStack": _stacked,
+    "TensorListReserve": _reserved,
+    **SPARSE_RULES,
 }

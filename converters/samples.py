@@ -3,7 +3,7 @@
 import base64
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,13 @@ import tensorflow as tf
 
 from jaxrt.converters.arrays import Array
 from jaxrt.converters.bodies import Library, read
-from jaxrt.converters.flat import Flat, deep_nodes
+from jaxrt.converters.flat import STRING, Flat, deep_nodes
 from jaxrt.converters.simplify import constant
 from jaxrt.converters.subgraph import Node
 from jaxrt.specs import SignatureSpec, TensorSpec
 
 WORDS = (b"hello world", b"7", b"Cash", b"a", b"the quick brown fox", b"", b"n\xc3\xa9", b"3.5")
+_KEYS = 64
 _INNER = (7, 64)
 _IDS = (5, 2, 1)
 """Bounds of random whole numbers: a small table has few rows."""
@@ -30,7 +31,7 @@ _Strings = Callable[[np.random.Generator], bytes]
 def samples(flat: Flat, spec: SignatureSpec, rows: int, seed: int) -> Iterator[dict[str, Array]]:
     """Inputs by alias, one guess after another: a signature takes some of them or none."""
     tensors = spec.inputs.values()
-    strings = _guesses(flat) if any(t.dtype == "string" for t in tensors) else [_word]
+    strings = _guesses(flat) if any(t.dtype == "string" for t in tensors) else [_digit]
     inners = _INNER if any(None in (t.shape or ())[1:] for t in tensors) else _INNER[:1]
     ids = _IDS if any("int" in t.dtype for t in tensors) else _IDS[:1]
     lows = _LOWS if any("float" in t.dtype for t in tensors) else _LOWS[:1]
@@ -70,20 +71,30 @@ def _guesses(flat: Flat) -> list[_Strings]:
     nodes = [d for n in flat.body.nodes.values() for d in deep_nodes(n, flat.library)]
     ops = {n.op for n in nodes}
     found: list[_Strings] = []
+    words = [*WORDS, *_keys(flat)]
     features = _features(nodes, flat.library, flat.body.nodes)
     if features:
-        found.append(lambda draw: _example(features, draw))
+        found.append(lambda draw: _example(features, words, draw))
     if any(op.startswith("Decode") for op in ops):
         png, jpeg = _image(tf.io.encode_png), _image(tf.io.encode_jpeg)
         raw = [jpeg, png]
         if "DecodeBase64" in ops:
             raw = [base64.urlsafe_b64encode(image).rstrip(b"=") for image in raw]
         found += [functools.partial(_always, image) for image in raw]
-    return [*found, _word, _digit]
+    return [*found, functools.partial(_word, words), _digit]
 
 
-def _word(draw: np.random.Generator) -> bytes:
-    return WORDS[draw.integers(len(WORDS))]
+def _keys(flat: Flat) -> list[bytes]:
+    """Words that the tables know: a lookup that finds nothing says little."""
+    found: list[bytes] = []
+    for source in flat.tables.values():
+        if source.key_dtype == STRING:
+            found += source.read().keys[:_KEYS].tolist()
+    return found
+
+
+def _word(words: Sequence[bytes], draw: np.random.Generator) -> bytes:
+    return words[int(draw.integers(len(words)))]
 
 
 def _digit(draw: np.random.Generator) -> bytes:
@@ -100,14 +111,15 @@ def _image(encode: Any) -> bytes:
     return encoded
 
 
-def _example(features: Mapping[str, tuple[int, int]], draw: np.random.Generator) -> bytes:
+def _example(
+    features: Mapping[str, tuple[int, int]], words: Sequence[bytes], draw: np.random.Generator
+) -> bytes:
     example = tf.train.Example()
     for name, (dtype, size) in sorted(features.items()):
         feature = example.features.feature[name]
         match dtype:
             case 7:
-                words = [WORDS[draw.integers(len(WORDS))] for _ in range(size)]
-                feature.bytes_list.value.extend(words)
+                feature.bytes_list.value.extend(_word(words, draw) for _ in range(size))
             case 1:
                 feature.float_list.value.extend(draw.uniform(0, 20, size).tolist())
             case _:

@@ -27,9 +27,10 @@ class Staged:
         whole: Whole,
     ) -> None:
         found = segmented(flat(restored, signature), spec)
-        rehearse(found.flat, found.spec, found.parts, whole)
         self._flat, self._sizes, self._parts = found.flat, found.sizes, found.parts
         self.stages = tuple(self._described(part, file) for part in found.parts)
+        rowwise = [stage.rowwise for stage in self.stages]
+        rehearse(found.flat, found.spec, found.parts, rowwise, whole)
         self._functions: dict[int, Function] = {}
 
     def _described(self, part: Part, file: Callable[[str], Path]) -> Stage:

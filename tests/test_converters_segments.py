@@ -338,6 +338,7 @@ def test_examples_are_parsed_on_the_host(served: Any, bridge: Bridge, models: Pa
     classify.check({"examples": serialized})
     counted = served(model, "counted")
     assert counted.places == ["host", "device"]
+    assert counted.rowwise == [True]  # as wide as the fullest row, but nothing is added to others
     counted.check({"examples": serialized})
 
 
