@@ -59,7 +59,8 @@ def test_a_random_function_draws_anew_from_tensorflows_distribution(
     ((first,), (second,)), (wanted,) = run(functions, name, times=2)
     assert (first.dtype, first.shape) == (wanted.dtype, wanted.shape)
     assert np.mean(first != second) > 0.1
-    for q in (0.1, 0.25, 0.5, 0.75, 0.9):
+    # Not 0.25: that is dropout's own rate, where a quantile is 0 or not by chance.
+    for q in (0.1, 0.4, 0.5, 0.75, 0.9):
         spread = max(float(np.std(wanted)), 0.1)
         assert abs(np.quantile(first, q) - np.quantile(wanted, q)) <= max(0.25 * spread, 1)
 
