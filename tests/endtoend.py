@@ -187,7 +187,7 @@ def questions() -> dict[str, tuple[str, dict[str, Array]]]:
     for n, length in ((1, 4), (3, 6), (9, 4), (2, 5), (1, 9)):
         ids = random.integers(0, 10, (n, length)).astype(np.int32)
         found[f"tokens {n}x{length}"] = ("tokens", {"ids": ids})
-    found["slow"] = ("slow", {"x": np.ones((1, 1), np.float32)})
+    found["slow"] = ("slow", {"x": np.full((1, 1), 100, np.float32)})
     return found
 
 

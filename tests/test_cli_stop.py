@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
-from endtoend import Artifact, Case, Server, bridges_of, wait_for_bridge
+from endtoend import Array, Artifact, Case, Server, bridges_of, wait_for_bridge
 
 pytest_plugins = ("endtoend_fixtures",)
 
@@ -21,12 +22,22 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield threads
 
 
+def slow_for(server: Server, case: Case, seconds: float) -> dict[str, Array]:
+    """Inputs for a request of about so many seconds on this machine; the answer is the same."""
+    steps, took = 500.0, []
+    for _ in range(3):
+        started = time.monotonic()
+        case.assert_answered(*server.predict("rows", {"x": [[steps]]}, "slow"))
+        took.append(time.monotonic() - started)
+    return {"x": np.full((1, 1), steps * seconds / min(took), np.float32)}
+
+
 def ask_slowly(
     server: Server, cases: dict[str, Case], pool: ThreadPoolExecutor, count: int
 ) -> list["concurrent.futures.Future[tuple[int, object]]"]:
     """Requests that run one after the other; the first one is on the device, the rest wait."""
-    case = cases["slow"]
-    asked = [pool.submit(server.predict, "rows", case.inputs, "slow") for _ in range(count)]
+    inputs = slow_for(server, cases["slow"], 0.3)
+    asked = [pool.submit(server.predict, "rows", inputs, "slow") for _ in range(count)]
     time.sleep(0.3)
     assert not all(future.done() for future in asked)
     return asked
@@ -100,10 +111,11 @@ def test_a_client_that_hangs_up_frees_the_queue(
     artifact: Artifact, cases: dict[str, Case], pool: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
     case = cases["slow"]
-    body = json.dumps({"signature_name": "slow", "inputs": case.inputs["x"].tolist()})
     with Server(artifact.path, home=tmp_path) as server:
+        inputs = slow_for(server, case, 0.3)
+        body = json.dumps({"signature_name": "slow", "inputs": inputs["x"].tolist()})
         started = time.monotonic()
-        case.assert_answered(*server.predict("rows", case.inputs, "slow"))
+        case.assert_answered(*server.predict("rows", inputs, "slow"))
         alone = time.monotonic() - started
         leaving: list[http.client.HTTPConnection] = []
         for _ in range(40):
@@ -113,7 +125,7 @@ def test_a_client_that_hangs_up_frees_the_queue(
         for connection in leaving:
             connection.close()
         started = time.monotonic()
-        case.assert_answered(*server.predict("rows", case.inputs, "slow"))
+        case.assert_answered(*server.predict("rows", inputs, "slow"))
         # Behind the one that was running and those that started before all had left.
         assert time.monotonic() - started < 20 * alone
 
