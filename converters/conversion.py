@@ -12,13 +12,11 @@ from jaxrt.converters.records import Kind, ModelRecord, Refused
 from jaxrt.converters.seams import Lowerer
 from jaxrt.errors import ConversionError
 from jaxrt.passes import prepare, rows, simplify
+from jaxrt.passes.jaxprs import RANDOM
 from jaxrt.program import Program, Shapes
 
 Array = np.ndarray[Any, Any]
 Note = Callable[[str], None]
-
-RANDOM = frozenset({"rng_uniform", "rng_bit_generator", "random_bits", "threefry2x32"})
-"""Primitives whose results TensorFlow seeds per run."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

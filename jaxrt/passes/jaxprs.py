@@ -7,6 +7,23 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr as ClosedJaxpr
 from jax.extend.core import Jaxpr, Literal
 
+RANDOM = frozenset(
+    {
+        "rng_uniform",
+        "rng_bit_generator",
+        "random_bits",
+        "random_seed",
+        "random_split",
+        "random_fold_in",
+        "random_wrap",
+        "random_unwrap",
+        "random_gamma",
+        "random_clone",
+        "threefry2x32",
+    }
+)
+"""Primitives that draw: never moved off the request path, and no two runs need agree."""
+
 
 def is_jaxpr(value: Any) -> bool:
     return isinstance(value, (Jaxpr, ClosedJaxpr))

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.extend.core import Literal, jaxpr_as_fun
 
-from jaxrt.passes.jaxprs import ClosedJaxpr, close, nested, variables
+from jaxrt.passes.jaxprs import RANDOM, ClosedJaxpr, close, nested, variables
 from jaxrt.passes.mincut import latest_cut
 from jaxrt.passes.provenance import Provenance, of_array
 from jaxrt.program import Program
@@ -27,22 +27,6 @@ SMALL = 4096
 
 PINNED = "prepare"
 """`checkpoint_name(x, PINNED)` is carried at any size: a pass that grows a weight to save time."""
-
-RANDOM = frozenset(
-    {
-        "rng_uniform",
-        "rng_bit_generator",
-        "random_bits",
-        "random_seed",
-        "random_split",
-        "random_fold_in",
-        "random_wrap",
-        "random_unwrap",
-        "random_gamma",
-        "random_clone",
-        "threefry2x32",
-    }
-)
 
 VIEWS = frozenset({"reshape", "squeeze", "expand_dims", "broadcast_in_dim"})
 """Free in XLA: done in `apply`, so that an unchanged weight keeps its name and is not copied."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxrt.passes import layout
+from jaxrt.passes.jaxprs import RANDOM
 from jaxrt.passes.layout import Mix, Scalar, Tag, Value
 from jaxrt.passes.rows_walk import Site, rule, sees_mixed
 
@@ -218,18 +219,7 @@ def fresh_noise(site: Site, low: Value, high: Value) -> Value:
     return Value(axes=tuple(layout.same(n) for n in site.shape))
 
 
-@rule(
-    "rng_bit_generator",
-    "random_bits",
-    "random_seed",
-    "random_split",
-    "random_fold_in",
-    "random_wrap",
-    "random_unwrap",
-    "random_gamma",
-    "random_clone",
-    "threefry2x32",
-)
+@rule(*sorted(RANDOM - {"rng_uniform"}))
 @sees_mixed
 def random(site: Site, *values: Value) -> Value:
     raise Mix("is random: one seeded stream of numbers feeds all rows")
