@@ -1,12 +1,15 @@
 """Runs a host segment in numpy and plain Python, bit for bit as TensorFlow would."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxrt.converters.host import (
+    ops_boxes,
     ops_control,
+    ops_crop,
     ops_example,
     ops_hash,
     ops_image,
@@ -22,20 +25,25 @@ from jaxrt.converters.host import (
     ops_shape,
     ops_sparse,
     ops_string,
+    rowwise_images,
     rowwise_pieces,
     rowwise_rules,
+    tables,
 )
-from jaxrt.converters.host.graph import Function, FunctionRef, Graph, Node, canonical
+from jaxrt.converters.host.graph import Function, FunctionRef, Graph, Node, canonical, parse
 from jaxrt.converters.host.inline import bound, inline
 from jaxrt.converters.host.plan import Plan, function_nodes, lacks, needed
 from jaxrt.converters.host.rowwise import is_rowwise
 from jaxrt.converters.host.rules import OPS
 from jaxrt.converters.host.tables import Table
+from jaxrt.manifest import HostEntry
 
 Array = np.ndarray[Any, Any]
 
 RULES = (
+    ops_boxes,
     ops_control,
+    ops_crop,
     ops_example,
     ops_hash,
     ops_image,
@@ -51,6 +59,7 @@ RULES = (
     ops_shape,
     ops_sparse,
     ops_string,
+    rowwise_images,
     rowwise_pieces,
     rowwise_rules,
 )
@@ -85,6 +94,19 @@ class Executor:
         """
         values = self._plan(*[inputs[alias] for alias in self._inputs])
         return dict(zip(self._outputs, values, strict=True))
+
+
+def opened(entry: HostEntry, file: Callable[[str], Path]) -> Executor:
+    """A host segment of an artifact; `file` says where the files are that it names."""
+    if entry.graph is None:
+        raise ValueError(f"a host segment run by {entry.executor!r} has no graph of its own")
+    return Executor(
+        parse(file(entry.graph).read_bytes()),
+        inputs=entry.feeds,
+        outputs=entry.fetches,
+        tables={node: tables.read(file(name)) for node, name in entry.tables.items()},
+        targets=entry.targets,
+    )
 
 
 def missing(
