@@ -1,0 +1,1 @@
+"""Engines side by side: one SavedModel, one machine, one run, a process for every contender."""

@@ -1,0 +1,262 @@
+"""Engines side by side: jaxrt, TensorFlow, TensorFlow with XLA, OpenVINO, ONNX Runtime.
+
+    python -m bench.engine --work DIRECTORY [--models mlp,dlrm] [--rows 1,8,64] [--rounds 7]
+
+Every contender has a process of its own and two threads; in each round each of them runs in turn,
+in another order, while the others wait. Times are numpy in, numpy out. Ratios are medians over the
+rounds of the ratio within a round, so that a slow minute of the machine weighs on all alike.
+"""
+
+import argparse
+import dataclasses
+import json
+import random
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.engine.contender import CONTENDERS, artifact
+from bench.engine.tables import Cell, markdown, summary
+from bench.engine.zoo import MODELS
+from bench.machine import machine
+
+WINDOW = 0.3
+"""Seconds that one contender runs for in a round; slow models run once."""
+
+TOLERANCE = 1e-2
+"""Of the largest value: a contender whose answers are further from TensorFlow's is named."""
+
+
+class Process:
+    """A contender; see bench.engine.contender for what is said."""
+
+    def __init__(self, name: str, model: Path, work: Path, log: Path) -> None:
+        self.name = name
+        self._log = log.open("ab")
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "bench.engine.contender", name, str(model), str(work)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+
+    def ask(self, **question: Any) -> dict[str, Any]:
+        assert self._child.stdin and self._child.stdout
+        try:
+            print(json.dumps(question), file=self._child.stdin, flush=True)
+            line = self._child.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            return {"unsupported": f"died with {self._child.wait()}; see {self._log.name}"}
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        self._child.kill()
+        self._child.wait()
+        self._log.close()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    work: Path
+    models: tuple[str, ...]
+    rows: tuple[int, ...]
+    rounds: int
+    contenders: tuple[str, ...]
+    options: tuple[str, ...]
+    """Given to jaxrt compile."""
+
+
+def prepare(name: str, settings: Settings) -> Path:
+    """The SavedModel, jaxrt's artifact and the ONNX model, each made once, in its own process."""
+    work = settings.work
+    model = work / name
+    if not model.exists():
+        _call([sys.executable, "-m", "bench.engine.zoo", str(work), name], work / f"{name}.log")
+    made = artifact(model, work)
+    stamp, command = work / f"{name}.jaxrt.command", " ".join(_compile(name, settings))
+    if not made.exists() or not stamp.exists() or stamp.read_text() != command:
+        _call(_compile(name, settings), work / f"{name}.jaxrt.log")
+        stamp.write_text(command)
+    if "onnxruntime" in settings.contenders and not (work / f"{name}.onnx").exists():
+        onnx = [sys.executable, "-m", "tf2onnx.convert", "--saved-model", str(model)]
+        onnx += ["--output", str(work / f"{name}.onnx"), "--opset", "18"]
+        _call(onnx, work / f"{name}.onnx.log", check=False)
+    return model
+
+
+def _compile(name: str, settings: Settings) -> list[str]:
+    jaxrt = str(Path(sys.executable).with_name("jaxrt"))
+    command = [jaxrt, "compile", str(settings.work / name)]
+    command += ["-o", str(settings.work / f"{name}.jaxrt")]
+    command += ["--batch-sizes", ",".join(map(str, settings.rows)), *settings.options]
+    for shape in MODELS[name].shapes:
+        command += ["--shape", shape]
+    return command
+
+
+def _call(command: Sequence[str], log: Path, *, check: bool = True) -> None:
+    with log.open("wb") as out:
+        done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, check=False)
+    if check and done.returncode:
+        tail = log.read_text().splitlines()[-3:]
+        raise SystemExit(f"{' '.join(command)}: {done.returncode}; " + " ".join(tail))
+
+
+@contextmanager
+def processes(name: str, settings: Settings, model: Path) -> Iterator[list[Process]]:
+    with ExitStack() as stack:
+        found = []
+        for contender in settings.contenders:
+            log = settings.work / f"{name}.{contender}.log"
+            found.append(Process(contender, model, settings.work, log))
+            stack.callback(found[-1].close)
+        yield found
+
+
+def measure(name: str, settings: Settings) -> Iterator[Cell]:
+    """One cell for each number of rows."""
+    model = prepare(name, settings)
+    for rows in settings.rows:
+        with processes(name, settings, model) as all_of_them:
+            refused, running = {}, []
+            for process in all_of_them:
+                answer = process.ask(rows=rows)
+                if "unsupported" in answer:
+                    refused[process.name] = answer["unsupported"]
+                else:
+                    running.append(process)
+            yield Cell(
+                model=name,
+                rows=rows,
+                seconds=_rounds(running, settings.rounds),
+                refused=refused,
+                errors=_errors(running, settings.work),
+            )
+
+
+def _rounds(running: Sequence[Process], rounds: int) -> dict[str, list[float]]:
+    """Contender → median seconds a run, one each round."""
+    repeats = {}
+    for process in running:
+        process.ask(repeat=2)
+        once = min(process.ask(repeat=3)["seconds"])
+        repeats[process.name] = max(1, min(200, round(WINDOW / once)))
+    seconds: dict[str, list[float]] = {process.name: [] for process in running}
+    order = list(running)
+    for _ in range(rounds):
+        random.shuffle(order)
+        for process in order:
+            process.ask(repeat=1)  # caches and clocks are the last contender's
+            times = process.ask(repeat=repeats[process.name])["seconds"]
+            seconds[process.name].append(statistics.median(times))
+    return seconds
+
+
+def _errors(running: Sequence[Process], work: Path) -> dict[str, float]:
+    """Contender → largest error of any output, of the largest magnitude TensorFlow gave."""
+    answers = {}
+    for process in running:
+        path = work / f"outputs.{process.name}.npz"
+        process.ask(outputs=str(path))
+        with np.load(path) as file:
+            answers[process.name] = [file[key] for key in sorted(file.files, key=int)]
+        path.unlink()
+    want = answers.get("tensorflow")
+    if want is None:
+        return {}
+    return {name: _error(_matched(got, want), want) for name, got in answers.items()}
+
+
+def _matched(got: list[np.ndarray[Any, Any]], want: list[np.ndarray[Any, Any]]) -> list[Any]:
+    """Engines order outputs as they like: by shape, then by what is nearest."""
+    left, found = list(got), []
+    for one in want:
+        fitting = [a for a in left if a.shape == one.shape]
+        if not fitting:
+            return []
+        best = min(fitting, key=lambda a: float(np.abs(a.astype("f8") - one).max(initial=0)))
+        left = [a for a in left if a is not best]
+        found.append(best)
+    return found
+
+
+def _error(got: list[Any], want: list[np.ndarray[Any, Any]]) -> float:
+    if not got:
+        return float("inf")
+    return max(
+        float(np.abs(a.astype("f8") - b).max(initial=0) / max(np.abs(b).max(initial=0), 1e-30))
+        for a, b in zip(got, want, strict=True)
+    )
+
+
+def settings_of(arguments: Sequence[str] | None = None) -> tuple[Settings, Path | None]:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.engine",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--work", type=Path, required=True, help="models and artifacts are kept")
+    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--rows", default="1,8,64")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--contenders", default=",".join(CONTENDERS))
+    parser.add_argument("--compile-options", default="", help="given to jaxrt compile")
+    parser.add_argument("--json", type=Path, help="where the figures go, all rounds of them")
+    chosen = parser.parse_args(arguments)
+    settings = Settings(
+        work=chosen.work,
+        models=tuple(chosen.models.split(",")),
+        rows=tuple(int(rows) for rows in chosen.rows.split(",")),
+        rounds=chosen.rounds,
+        contenders=tuple(chosen.contenders.split(",")),
+        options=tuple(chosen.compile_options.split()),
+    )
+    if unknown := [*(set(settings.models) - MODELS.keys())]:
+        parser.error(f"no model {', '.join(unknown)}; there are {', '.join(MODELS)}")
+    if unknown := [*(set(settings.contenders) - CONTENDERS.keys())]:
+        parser.error(f"no contender {', '.join(unknown)}; there are {', '.join(CONTENDERS)}")
+    return settings, chosen.json
+
+
+def report(cells: Sequence[Cell], settings: Settings) -> str:
+    lines = [machine(), "", markdown(cells, settings.contenders), "", summary(cells)]
+    notes: Mapping[str, str] = {
+        f"{cell.model}, {cell.rows} rows: {name}": why
+        for cell in cells
+        for name, why in cell.refused.items()
+    }
+    lines += ["", *(f"- {what}: {why}" for what, why in notes.items())]
+    for cell in cells:
+        lines += [
+            f"- {cell.model}, {cell.rows} rows: {name} is {error:.1e} from TensorFlow"
+            for name, error in cell.errors.items()
+            if not error < TOLERANCE
+        ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    settings, path = settings_of()
+    settings.work.mkdir(parents=True, exist_ok=True)
+    cells: list[Cell] = []
+    for name in settings.models:
+        for cell in measure(name, settings):
+            cells.append(cell)
+            print(cell.line(), file=sys.stderr, flush=True)
+            if path:
+                path.write_text(json.dumps([dataclasses.asdict(c) for c in cells], indent=1))
+    print(report(cells, settings))
+
+
+if __name__ == "__main__":
+    main()
