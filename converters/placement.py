@@ -37,6 +37,9 @@ _MOVING = re.compile(
 
 _SET, _GROWS = "TensorListSetItem", "resize_if_index_out_of_bounds"
 
+BEYOND = "/beyond/"
+"""In the names of nodes that add up what lists of ids have beyond what a device sums."""
+
 _GATHERS = {"GatherV2", "GatherNd", "Gather"}
 _LARGE = 1 << 20
 """Bytes. A gather from a larger weight is worth an earlier stage on the device."""
@@ -158,6 +161,8 @@ def _reason(
     for tensor in tensors:
         number = dtype_of(flat, canonical(tensor))
         if number not in HANDLES and not sizes.known(canonical(tensor)):
+            if BEYOND in of.name:
+                return "for lists with more ids than the device sums"
             return "its shape depends on data"
     return None
 

@@ -10,7 +10,7 @@ from jaxrt.converters.flat import Flat
 from jaxrt.converters.maps import maps_elements
 from jaxrt.converters.placement import Sizes
 from jaxrt.converters.rowkinds import MIXED, Answer, Dependence, Kind, Known, Rule
-from jaxrt.converters.rowwise_sparse import SPARSE_RULES, differs, sums_padding
+from jaxrt.converters.rowwise_sparse import SPARSE_RULES, column, differs, sums_padding
 from jaxrt.converters.shapes_tf import ROWS
 from jaxrt.converters.simplify import constant
 from jaxrt.converters.stages import Part
@@ -85,12 +85,8 @@ def _strided(known: Known, of: Node, given: _Given) -> Answer:
     rest = {d.kind for d in given[1:]}
     if rest - {Kind.SAME, Kind.COUNT} or strides is None or (strides < 1).any():
         return MIXED
-    if given[0].kind is Kind.PLACES:  # the column of row numbers, all of it
-        begin = constant(known.nodes, of.input[1])
-        all_rows = of.attr["end_mask"].i & 1 and (
-            of.attr["begin_mask"].i & 1 or (begin is not None and begin[0] == 0)
-        )
-        return given[0] if all_rows and len(strides) == 2 else MIXED
+    if given[0].kind is Kind.PLACES:
+        return column(known, of, given[0])
     return given[0] if given[0].kind in (Kind.ROWS, Kind.COUNT) else MIXED
 
 

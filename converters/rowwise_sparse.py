@@ -31,6 +31,17 @@ def _parse(known: Known, of: Node, given: _Given) -> Answer:
     ]
 
 
+def column(known: Known, of: Node, places: Dependence) -> Answer:
+    """The row numbers of elements, or where in their row they are: all of the column."""
+    begin = constant(known.nodes, of.input[1])
+    masks = (of.attr["begin_mask"].i, of.attr["end_mask"].i)
+    if begin is None or len(begin) != 2 or of.attr["shrink_axis_mask"].i != 2:
+        return MIXED
+    if not masks[1] & 1 or not (masks[0] & 1 or begin[0] == 0) or masks[0] & 2:
+        return MIXED
+    return places if begin[1] == 0 else Dependence(Kind.FLAT, places.origin)
+
+
 def _chosen(of: Node) -> list[Dependence]:
     """Indices, values and shape of a sparse matrix whose elements the node chose."""
     return [Dependence(Kind.PLACES, of.name), Dependence(Kind.FLAT, of.name), MIXED]
@@ -180,6 +191,13 @@ def _segments(known: Known, of: Node, given: _Given) -> Answer:
     return _ROWS if direct or unique else MIXED
 
 
+def _numbered(known: Known, of: Node, given: _Given) -> Answer:
+    """Sums of what belongs to a row, for every row that there is."""
+    data, indices, places = given[:3]
+    good = places.kind is Kind.PLACES and indices == Dependence(Kind.FLAT, places.origin)
+    return _ROWS if good and data == _SAME and known.extents.scalar(of.input[3]) == ROWS else MIXED
+
+
 def _shape(known: Known, of: Node, given: _Given) -> Answer:
     shape = known.shape(of.input[0])
     if given[0].kind is Kind.FLAT and shape is not None and len(shape) == 1:
@@ -253,6 +271,7 @@ SPARSE_RULES: dict[str, Rule] = {
     "SparseSegmentSum": _segments,
     "SparseSegmentMean": _segments,
     "SparseSegmentSqrtN": _segments,
+    "SparseSegmentSumWithNumSegments": _numbered,
     "Shape": _shape,
     "Range": _range,
     "ExpandDims": _widened,

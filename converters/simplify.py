@@ -113,8 +113,33 @@ def _bounded(of: Node, nodes: dict[str, Node]) -> Node | None:
     return None
 
 
+def _counts(of: Node, nodes: dict[str, Node]) -> Node | None:
+    """A sum of ones and zeros, of integers: the same in any order, so any host adds it up."""
+    hot = nodes.get(producer(of.input[0]))
+    if hot is None or hot.op != "OneHot" or not tf.as_dtype(of.attr["T"].type).is_floating:
+        return None
+    values = [constant(nodes, i) for i in hot.input[2:4]]
+    if any(v is None or v.shape != () for v in values) or [v.item() for v in values] != [1, 0]:
+        return None
+    ones = copied(hot)
+    ones.name, ones.attr["T"].type = fresh(f"{of.name}/ones", nodes), INT32
+    nodes[ones.name] = ones
+    for index, value in ((2, 1), (3, 0)):
+        name = fresh(f"{of.name}/{value}", nodes)
+        proto = tf.make_tensor_proto(value, tf.int32)
+        nodes[name] = node(name, "Const", dtype=("type", INT32), value=proto)
+        ones.input[index] = f"{name}:0"
+    total = copied(of)
+    total.name, total.attr["T"].type = fresh(f"{of.name}/counts", nodes), INT32
+    nodes[total.name] = total
+    total.input[0] = f"{ones.name}:0"
+    types = {"SrcT": ("type", INT32), "DstT": ("type", of.attr["T"].type)}
+    return node(of.name, "Cast", [f"{total.name}:0"], **types)
+
+
 _RULES: dict[str, _Rule] = {
     "TensorArraySizeV3": _array_size,
     "StridedSlice": _rows_of_sparse,
     "Minimum": _bounded,
+    "Sum": _counts,
 }

@@ -184,6 +184,66 @@ def images(path: str) -> None:
 
 
 @builder
+def bags(path: str) -> None:
+    """tf.Example in: lists of ids, their embeddings combined; a bucketized number; counts."""
+    import numpy as np
+    import tensorflow as tf
+
+    features = {"ids": tf.io.VarLenFeature(tf.int64), "age": tf.io.FixedLenFeature([1], tf.float32)}
+    serialized = tf.TensorSpec([None], tf.string, name="examples")
+
+    class Model(tf.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            draw = np.random.default_rng(0)
+            self.table = tf.Variable(draw.standard_normal((50, 3)).astype("f4"))
+            self.kernel = tf.Variable(draw.standard_normal((3, 2)).astype("f4"))
+
+        def _combined(self, examples: Any, combiner: str) -> dict[str, Any]:
+            ids = tf.io.parse_example(examples, features)["ids"]
+            sums = tf.nn.safe_embedding_lookup_sparse(self.table, ids, combiner=combiner)
+            return {"y": sums @ self.kernel}
+
+        @tf.function(input_signature=[serialized])
+        def added(self, examples: Any) -> dict[str, Any]:
+            return self._combined(examples, "sum")
+
+        @tf.function(input_signature=[serialized])
+        def mean(self, examples: Any) -> dict[str, Any]:
+            return self._combined(examples, "mean")
+
+        @tf.function(input_signature=[serialized])
+        def sqrtn(self, examples: Any) -> dict[str, Any]:
+            return self._combined(examples, "sqrtn")
+
+        @tf.function(input_signature=[serialized])
+        def counted(self, examples: Any) -> dict[str, Any]:
+            ids = tf.io.parse_example(examples, features)["ids"]
+            hot = tf.one_hot(tf.sparse.to_dense(ids, default_value=-1), 3)
+            return {"y": tf.ensure_shape(tf.reduce_sum(hot, -2), [None, 3]) @ self.kernel}
+
+        @tf.function(input_signature=[serialized])
+        def bucketized(self, examples: Any) -> dict[str, Any]:
+            age = tf.io.parse_example(examples, features)["age"]
+            rows, columns = tf.shape(age)[0], age.shape[1]
+            of_row = tf.tile(tf.expand_dims(tf.range(0, rows), 1), [1, columns])
+            of_column = tf.tile(tf.range(0, columns), [rows])
+            indices = tf.transpose(tf.stack((tf.reshape(of_row, [-1]), of_column)))
+            found = tf.raw_ops.Bucketize(input=age, boundaries=[0.0, 10.0, 20.0])
+            ids = tf.SparseTensor(
+                tf.cast(indices, tf.int64),
+                tf.reshape(found, [-1]),
+                tf.cast(tf.stack([rows, columns]), tf.int64),
+            )
+            sums = tf.nn.safe_embedding_lookup_sparse(self.table, ids, combiner="sum")
+            return {"y": sums @ self.kernel}
+
+    model = Model()
+    names = ("added", "mean", "sqrtn", "counted", "bucketized")
+    tf.saved_model.save(model, path, signatures={name: getattr(model, name) for name in names})
+
+
+@builder
 def frames(path: str) -> None:
     """TF1: nested while frames, conds in loops and in conds, asserts, a table, Examples."""
     import tensorflow as tf
