@@ -5,6 +5,7 @@ import math
 from jaxrt.converters.host.graph import Node
 from jaxrt.converters.host.rowwise import (
     BATCH,
+    RESULTS,
     Extent,
     Kind,
     Pieces,
@@ -68,4 +69,21 @@ def parse_example(node: Node, serialized: Kind, *rest: Kind) -> tuple[Kind, ...]
         *map(Extent, cuts),
         *dense,
         *(Unknown() for _ in range(2 * ragged)),
+    )
+
+
+@rows("ParseSequenceExample", "ParseSequenceExampleV2")
+def parse_sequence_example(node: Node, serialized: Kind, *rest: Kind) -> tuple[Kind, ...]:
+    """Dense features of the context are rows, sparse ones pieces. Lists are padded."""
+    sparse, shapes = int(node.attrs["Ncontext_sparse"]), node.attrs["context_dense_shapes"]
+    if ranked_of(serialized) != () or not all(isinstance(kind, Shared) for kind in rest):
+        return (Unknown(),) * RESULTS
+    cuts = [f"{node.name}/{i}" for i in range(sparse)]
+    dense = [Rows(tuple(shape)) for shape in shapes]
+    return (
+        *map(Places, cuts),
+        *map(Pieces, cuts),
+        *map(Extent, cuts),
+        *dense,
+        *(Unknown(),) * RESULTS,
     )

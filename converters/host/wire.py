@@ -103,7 +103,7 @@ def features(message: bytes) -> list[tuple[bytes, bytes]]:
     at, end = 0, len(message)
     while at < end:
         if message[at] != 0x0A:
-            at = _skip(message, at, end)
+            at = skip(message, at, end)
             continue
         size, at = length(message, at + 1, end)
         stop = limit(at, size, end)
@@ -130,7 +130,7 @@ def _entry(data: bytes, at: int, end: int) -> tuple[bytes, bytes, int]:
     return fields[1], fields[2], at
 
 
-def _skip(data: bytes, at: int, end: int) -> int:
+def skip(data: bytes, at: int, end: int) -> int:
     """Past a field that tf.Example does not have."""
     tag, at = length(data, at, end)
     match tag & 7:
