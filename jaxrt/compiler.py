@@ -182,7 +182,9 @@ class LoadedProgram:
     ) -> None:
         self._executable = executable
         self._weights = list(weights)
-        self._device = targets.devices(target.platform)[0]
+        self._devices = targets.devices(target.platform)[:1]
+        self._sharding = jax.sharding.SingleDeviceSharding(self._devices[0])
+        self._avals = [(n, jax.core.ShapedArray(a.shape, a.dtype)) for n, a in inputs.items()]
         self.inputs = dict(inputs)
         self.outputs = dict(outputs)
 
@@ -197,7 +199,11 @@ class LoadedProgram:
     def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
         """Alias → array of exactly the shape and dtype of `inputs`."""
         with jax.enable_x64(True):
-            given = [jax.device_put(inputs[name], self._device) for name in self.inputs]
+            # What jax.device_put ends in, without the 40 µs of Python before it.
+            given = [
+                xla_client.batched_device_put(aval, self._sharding, [inputs[name]], self._devices)
+                for name, aval in self._avals
+            ]
         results = self._executable.execute_sharded([*self._weights, *given])
         flat = results.disassemble_into_single_device_arrays()
         return {name: np.asarray(flat[i][0]) for i, name in enumerate(self.outputs)}
