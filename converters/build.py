@@ -125,6 +125,7 @@ def build(
         report.make(
             model=model,
             signatures=signatures,
+            routes=ways,
             plans=plans,
             converted=converted,
             checks=checks,

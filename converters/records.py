@@ -118,6 +118,8 @@ class ModelRecord:
     """Signature → TensorFlow ops its outputs depend on, sorted."""
     tensorflow_version: str
     """Of the writer; empty when the SavedModel does not say."""
+    counts: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+    """Signature → op → how many nodes of it its outputs depend on, constants left out."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -127,6 +129,7 @@ class ModelRecord:
             "refused": {k: r.to_json() for k, r in self.refused.items()},
             "ops": {k: list(ops) for k, ops in self.ops.items()},
             "tensorflow_version": self.tensorflow_version,
+            "counts": {k: dict(counts) for k, counts in self.counts.items()},
         }
 
     @classmethod
@@ -138,6 +141,7 @@ class ModelRecord:
             refused={k: Refused.from_json(r) for k, r in data["refused"].items()},
             ops={k: tuple(ops) for k, ops in data["ops"].items()},
             tensorflow_version=data["tensorflow_version"],
+            counts=data["counts"],
         )
 
 
@@ -162,6 +166,25 @@ class Value:
         return cls(
             name=data["name"], dtype=data["dtype"], shape=None if shape is None else tuple(shape)
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """What a stage did for one row of a sample, on average; the rehearsal tells."""
+
+    flops: float | None
+    """By jaxrt.converters.arithmetic; None for a stage on the device, of which XLA tells."""
+    uncounted: tuple[str, ...]
+    """Ops whose operations `flops` leaves out."""
+    bytes: Mapping[str, float]
+    """Value's name → its bytes; of strings, those of their text."""
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Measured":
+        return cls(flops=data["flops"], uncounted=tuple(data["uncounted"]), bytes=data["bytes"])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,6 +216,11 @@ class Stage:
     """Host: nodes to run for their effect alone, such as an Assert."""
     tables: tuple[str, ...] = ()
     """Host: nodes of hash tables; their contents come from `Bridge.tables`."""
+    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Op → how many nodes of it there are."""
+    reasons: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+    """Host: why some op is there → op → how many nodes of it."""
+    measured: Measured | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -207,6 +235,9 @@ class Stage:
             "fetches": dict(self.fetches),
             "targets": list(self.targets),
             "tables": list(self.tables),
+            "counts": dict(self.counts),
+            "reasons": {why: dict(ops) for why, ops in self.reasons.items()},
+            "measured": self.measured and self.measured.to_json(),
         }
 
     @classmethod
@@ -223,6 +254,9 @@ class Stage:
             fetches=data["fetches"],
             targets=tuple(data["targets"]),
             tables=tuple(data["tables"]),
+            counts=data["counts"],
+            reasons=data["reasons"],
+            measured=data["measured"] and Measured.from_json(data["measured"]),
         )
 
 
@@ -236,6 +270,14 @@ class Table:
     """[n]; strings are object arrays of bytes."""
     values: Any
     """[n]; LookupTableFindV2 brings the default."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """Inputs that TensorFlow takes of a signature, and its answer to them, by alias."""
+
+    inputs: Mapping[str, Any]
+    answers: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,14 +6,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from jaxrt.converters import stage_graphs
+from jaxrt.converters import arithmetic, stage_graphs
+from jaxrt.converters.arithmetic import Ran
 from jaxrt.converters.arrays import Array
 from jaxrt.converters.bodies import Uncuttable
 from jaxrt.converters.flat import Flat
-from jaxrt.converters.records import Table
+from jaxrt.converters.records import Measured, Table
 from jaxrt.converters.samples import samples
 from jaxrt.converters.savedmodel import first_line
 from jaxrt.converters.stages import Part
+from jaxrt.converters.traced import traced
 from jaxrt.specs import SignatureSpec
 
 ROWS = (3, 1)
@@ -29,10 +31,12 @@ def rehearse(
     parts: Sequence[Part],
     rowwise: Sequence[bool],
     whole: Whole,
-) -> None:
-    """Raises Uncuttable where the stages answer otherwise than `whole`, where a stage that is
-    said to be rowwise is not, or where no inputs can be made that `whole` takes."""
+) -> tuple[Measured, ...]:
+    """What each stage did for a row. Raises Uncuttable where the stages answer otherwise than
+    `whole`, where a stage that is said to be rowwise is not, or where no inputs can be made that
+    `whole` takes."""
     run = Rehearsal(flat, parts, rowwise)
+    measured: tuple[Measured, ...] = ()
     for rows in ROWS:
         given, want = _taken(flat, spec, rows, whole)
         random = _differ(want, whole(given))
@@ -41,6 +45,8 @@ def rehearse(
         except Exception as error:  # whatever TensorFlow's C++ and Python layers raise
             raise Uncuttable(f"Its stages fail where it does not: {first_line(error)}") from error
         _compare(got, want, random)
+        measured = measured or run.measured(given, rows)
+    return measured
 
 
 def _taken(
@@ -72,6 +78,23 @@ class Rehearsal:
                 self._check_rows(part, run, taken, answers)
             values |= answers
         return {alias: values[alias] for alias, _ in self._results}
+
+    def measured(self, given: Mapping[str, Array], rows: int) -> tuple[Measured, ...]:
+        """Runs all stages once more, and looks."""
+        values, found = dict(given), []
+        for part, run in zip(self._parts, self._runs, strict=True):
+            taken = [values[name] for name in part.takes]
+            flops, uncounted = None, ()
+            if isinstance(run, _Host):
+                answers, ran = run.traced(taken)
+                done = arithmetic.work(ran)
+                flops, uncounted = done.flops / rows, done.uncounted
+            else:
+                answers = run(taken)
+            values |= answers
+            sizes = {n: _bytes(values[n]) / rows for n in (*part.takes, *part.gives)}
+            found.append(Measured(flops=flops, uncounted=uncounted, bytes=sizes))
+        return tuple(found)
 
     def _check_rows(
         self,
@@ -124,10 +147,24 @@ class _Host:
         )
 
     def __call__(self, given: list[Array]) -> dict[str, Array]:
-        feeds = {f"{a}:0": v for a, v in zip(self._part.takes.values(), given, strict=True)}
-        wanted = (dict(self._part.gives), list(self._part.effects))
-        answers: dict[str, Array] = self._session.run(wanted, feeds)[0]
+        answers: dict[str, Array] = self._session.run(self._wanted(), self._feeds(given))[0]
         return {name: np.asarray(answer) for name, answer in answers.items()}
+
+    def traced(self, given: list[Array]) -> tuple[dict[str, Array], list[Ran]]:
+        """The answers, and the ops that ran."""
+        (answers, _), ran = traced(self._session, self._wanted(), self._feeds(given))
+        return {name: np.asarray(answer) for name, answer in answers.items()}, ran
+
+    def _wanted(self) -> tuple[dict[str, str], list[str]]:
+        return dict(self._part.gives), list(self._part.effects)
+
+    def _feeds(self, given: list[Array]) -> dict[str, Array]:
+        return {f"{a}:0": v for a, v in zip(self._part.takes.values(), given, strict=True)}
+
+
+def _bytes(value: Array) -> int:
+    """Of strings, those of their text."""
+    return sum(map(len, value.flat)) if value.dtype == object else value.nbytes
 
 
 def _has_rows(part: Part, name: str) -> bool:

@@ -5,7 +5,10 @@ from typing import Any
 
 from jaxrt.converters import emit, planning
 from jaxrt.converters.conversion import ConvertedSignature
+from jaxrt.converters.costs import costs
 from jaxrt.converters.records import ModelRecord
+from jaxrt.converters.routes import Route
+from jaxrt.converters.summary import summary
 from jaxrt.manifest import ProgramEntry, SignatureEntry, StageEntry
 from jaxrt.specs import stage_key
 
@@ -14,6 +17,7 @@ def make(
     *,
     model: ModelRecord,
     signatures: Mapping[str, SignatureEntry],
+    routes: Mapping[str, Route],
     plans: Mapping[str, planning.Plan],
     converted: Mapping[str, ConvertedSignature],
     checks: Mapping[str, Mapping[str, Any]],
@@ -40,10 +44,25 @@ def make(
                     _stage(stage, converted.get(stage_key(key, number)))
                     for number, stage in enumerate(entry.stages)
                 ],
+                **_costs(model, key, entry, routes.get(key), converted),
             }
             for key, entry in signatures.items()
         },
     }
+
+
+def _costs(
+    model: ModelRecord,
+    key: str,
+    entry: SignatureEntry,
+    route: Route | None,
+    converted: Mapping[str, ConvertedSignature],
+) -> dict[str, Any]:
+    """Segments, what they cost for one example, and the line on it; of none for no programs."""
+    if route is None or not (entry.programs or entry.stages):
+        return {"segments": [], "device_share": None, "crossing_bytes": None, "summary": None}
+    found = costs(key, entry, route, model.counts.get(key, {}), converted)
+    return found.to_json() | {"summary": summary(found)}
 
 
 def _stage(stage: StageEntry, converted: ConvertedSignature | None) -> dict[str, Any]:

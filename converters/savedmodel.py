@@ -53,6 +53,7 @@ def read(path: str, tags: Sequence[str]) -> Source:
         refused=_refused(meta_graph, parts),
         ops={key: part.ops for key, part in parts.items()},
         tensorflow_version=meta_graph.meta_info_def.tensorflow_version,
+        counts={key: part.counts for key, part in parts.items()},
     )
     return Source(
         record=record,

@@ -1,5 +1,7 @@
 """Parts of a cut signature as TensorFlow takes them: GraphDefs and functions."""
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -7,7 +9,8 @@ from tensorflow.core.framework import graph_pb2
 from tensorflow.python.framework import versions
 
 from jaxrt.converters.bodies import Uncuttable, node
-from jaxrt.converters.flat import Flat, called_functions
+from jaxrt.converters.flat import Flat, called_functions, deep_nodes
+from jaxrt.converters.opnames import HOST
 from jaxrt.converters.placement import Sizes
 from jaxrt.converters.records import Output, Stage
 from jaxrt.converters.restored import Function, Weight
@@ -20,33 +23,51 @@ _LARGEST = 1 << 30
 """Bytes of constants in a host stage; a GraphDef cannot have more than twice as many."""
 
 
+QUIET = ("Const", "Identity")
+"""Ops that no list of ops names."""
+
+
 def stage(part: Part, flat: Flat, sizes: Sizes, file: str | None) -> Stage:
     """The part's description; `file` has its graph if it is on the host."""
-    plain = [n for n in part.nodes.values() if n.op not in ("Const", "Identity")]
+    reasons = {} if part.on_device else _reasons(part, flat)
     return Stage(
         where="device" if part.on_device else "host",
         inputs=tuple(part.values[name] for name in part.takes),
         outputs=tuple(part.values[name] for name in part.gives),
-        ops=tuple(sorted({n.op for n in plain})),
-        why="" if part.on_device else _why(part),
+        ops=tuple(sorted({n.op for n in part.nodes.values()} - set(QUIET))),
+        why="" if part.on_device else _why(reasons),
         rowwise=not part.on_device and is_rowwise(part, flat, sizes),
         graph=file,
         feeds={} if part.on_device else {n: f"{a}:0" for n, a in part.takes.items()},
         fetches={} if part.on_device else dict(part.gives),
         targets=part.effects,
         tables=tables(part, flat),
+        counts=_counts(part, flat),
+        reasons=reasons,
     )
 
 
-def _why(part: Part) -> str:
-    """`No device has strings: StringLower ×2; no device has tables: LookupTableFindV2.`"""
-    by_reason: dict[str, dict[str, int]] = {}
+def _counts(part: Part, flat: Flat) -> dict[str, int]:
+    """Op → nodes of it, those of branches and loops included."""
+    nodes = [inner for of in part.nodes.values() for inner in deep_nodes(of, flat.library)]
+    return dict(sorted(Counter(n.op for n in nodes if n.op not in QUIET).items()))
+
+
+def _reasons(part: Part, flat: Flat) -> dict[str, dict[str, int]]:
+    """Why a node is on the host → op → how many such nodes there are; of a branch or a loop, the
+    ops in it that have to be there."""
+    found: dict[str, Counter[str]] = {}
     for name, reason in part.reasons.items():
-        counts = by_reason.setdefault(reason, {})
-        op = part.nodes[name].op
-        counts[op] = counts.get(op, 0) + 1
+        of, *inner = deep_nodes(part.nodes[name], flat.library)
+        blamed = [n.op for n in inner if HOST.match(n.op)] or [of.op]
+        found.setdefault(reason, Counter()).update(blamed)
+    return {reason: dict(counts) for reason, counts in found.items()}
+
+
+def _why(reasons: Mapping[str, Mapping[str, int]]) -> str:
+    """`No device has strings: StringLower ×2; no device has tables: LookupTableFindV2.`"""
     said = []
-    for reason, counts in by_reason.items():
+    for reason, counts in reasons.items():
         ops = [f"{op} ×{n}" if n > 1 else op for op, n in sorted(counts.items())]
         said.append(f"{reason}: {', '.join(ops)}")
     text = "; ".join(said) or "it is cheaper than what would cross"

@@ -1,5 +1,6 @@
 """A cut signature of a loaded SavedModel: its stages, described, lowered, their tables read."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -28,9 +29,13 @@ class Staged:
     ) -> None:
         found = segmented(flat(restored, signature), spec)
         self._flat, self._sizes, self._parts = found.flat, found.sizes, found.parts
-        self.stages = tuple(self._described(part, file) for part in found.parts)
-        rowwise = [stage.rowwise for stage in self.stages]
-        rehearse(found.flat, found.spec, found.parts, rowwise, whole)
+        described = [self._described(part, file) for part in found.parts]
+        rowwise = [stage.rowwise for stage in described]
+        measured = rehearse(found.flat, found.spec, found.parts, rowwise, whole)
+        self.stages = tuple(
+            dataclasses.replace(stage, measured=of)
+            for stage, of in zip(described, measured, strict=True)
+        )
         self._functions: dict[int, Function] = {}
 
     def _described(self, part: Part, file: Callable[[str], Path]) -> Stage:

@@ -1,6 +1,7 @@
 """The part of a TensorFlow graph that a signature's outputs depend on, its dead branches cut."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,14 @@ class Subgraph:
     @property
     def ops(self) -> tuple[str, ...]:
         return tuple(sorted({node.op for node in self.walk()} - set(self.functions)))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Op → nodes of it; constants, aliases and calls of functions are left out."""
+        calls = {"PartitionedCall", "StatefulPartitionedCall", *self.functions}
+        quiet = {"Const", "Identity", "Placeholder", *calls}
+        found = Counter(node.op for node in self.walk())
+        return {op: found[op] for op in sorted(found.keys() - quiet)}
 
     def walk(self) -> Iterator[Node]:
         """The nodes, and those of all functions."""

@@ -5,8 +5,10 @@ from pathlib import Path
 import click
 
 from jaxrt.cli import console, options
+from jaxrt.cli.segments import lines
 from jaxrt.cli.tables import report_tables
 from jaxrt.errors import UsageError
+from jaxrt.units import size
 
 
 @click.command(
@@ -77,4 +79,6 @@ def command(
     shown = console.stdout()
     for table in report_tables(manifest, report):
         shown.print(table)
-    shown.print(f"wrote {destination}: {console.size(building.size_of(destination))}")
+    for line in lines(report):
+        click.echo(line)
+    shown.print(f"wrote {destination}: {size(building.size_of(destination))}")

@@ -99,21 +99,3 @@ def set_up_logging(verbose: bool) -> None:
     )
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("jaxrt").setLevel(logging.DEBUG if verbose else logging.INFO)
-
-
-def size(count: float) -> str:
-    """Bytes for people: `417.6 MB` (powers of ten, as disks are sold)."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.2f} GB"
-
-
-def flops(count: float) -> str:
-    """`22.1 GFLOP`."""
-    for unit in ("", "k", "M", "G"):
-        if count < 1000:
-            return f"{count:.3g} {unit}FLOP"
-        count /= 1000
-    return f"{count:.3g} TFLOP"

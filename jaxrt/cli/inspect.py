@@ -7,8 +7,10 @@ import click
 
 from jaxrt.artifact import Artifact, open_artifact
 from jaxrt.cli import console
+from jaxrt.cli.segments import lines
 from jaxrt.cli.tables import INIT_OP, report_tables, tensor
 from jaxrt.specs import SignatureSpec
+from jaxrt.units import size
 
 
 @click.command(epilog="Example: jaxrt inspect model.jaxrt")
@@ -36,6 +38,8 @@ def command(artifact: Path, as_json: bool) -> None:
         shown.print(console.table("Signatures", ["signature", "", "name", "tensor"], rows))
         for made in report_tables(opened.manifest, opened.report()):
             shown.print(made)
+        for line in lines(opened.report()):
+            click.echo(line)
 
 
 def _origin(artifact: Artifact) -> str:
@@ -48,7 +52,7 @@ def _origin(artifact: Artifact) -> str:
         f"(tags {', '.join(manifest.source.tags)}, SHA-256 {manifest.source.sha256[:16]}…)\n"
         f"made by jaxrt {manifest.jaxrt} with {tools}, for {manifest.target.platform} "
         f"({manifest.target.device_kind})\n"
-        f"{console.size(total)}, of which weights {console.size(weights)} in "
+        f"{size(total)}, of which weights {size(weights)} in "
         f"{len(artifact.weights)} tensors, shared by all programs"
     )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from jaxrt import target
 from jaxrt.cli import console, loading, options
 from jaxrt.cli.loading import Ready, SavedModels, Wanted
-from jaxrt.cli.startlog import host_lines, started_table
+from jaxrt.cli.startlog import started_tables, where_lines
 from jaxrt.cli.tables import INIT_OP
 from jaxrt.errors import FailedPrecondition, UsageError
 from jaxrt.serving import server
@@ -171,9 +171,11 @@ async def _open(
     for model, versions in loaded:
         for ready in versions:
             warmed = await warm(ready.version)
-            console.stderr().print(started_table(model.name, ready.version.version, ready, warmed))
-            for line in host_lines(ready):
-                log.info("%s", line)
+            number = ready.version.version
+            for table in started_tables(model.name, number, ready, warmed):
+                console.stderr().print(table)
+            for level, line in where_lines(model.name, number, ready):
+                log.log(level, "%s", line)
             for line in _refusals(ready):
                 log.warning("%s", line)
             manager.add(ready.version)

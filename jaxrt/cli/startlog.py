@@ -1,13 +1,16 @@
 """The log at start: what was loaded, what runs where, and why something was compiled again."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
-from jaxrt.cli.console import size, table
+from jaxrt.cli.console import table
 from jaxrt.cli.loading import Ready
-from jaxrt.cli.tables import runner, shapes
+from jaxrt.cli.segments import segment_tables, summaries
+from jaxrt.cli.tables import shapes
 from jaxrt.serving.engine.warmup import Warmed
+from jaxrt.units import size
 
 
 def started_table(name: str, version: int, ready: Ready, warmed: Sequence[Warmed]) -> Table:
@@ -35,11 +38,15 @@ def started_table(name: str, version: int, ready: Ready, warmed: Sequence[Warmed
     )
 
 
-def host_lines(ready: Ready) -> list[str]:
-    """One line for each host segment: what runs it, and why it is not on the device."""
-    return [
-        f"signature {key!r} stage {number}: {runner(stage.entry.host)}: {stage.entry.host.why}"
-        for key, signature in ready.model.signatures.items()
-        for number, stage in enumerate(signature.stages)
-        if stage.entry.host
-    ]
+def started_tables(
+    name: str, version: int, ready: Ready, warmed: Sequence[Warmed]
+) -> Iterator[Table]:
+    """The programs of a version, and where its segments run."""
+    yield started_table(name, version, ready, warmed)
+    yield from segment_tables(ready.artifact.report())
+
+
+def where_lines(name: str, version: int, ready: Ready) -> Iterator[tuple[int, str]]:
+    """Level and text: one line a signature, a warning where the device does nothing of it."""
+    for warns, text in summaries(ready.artifact.report()):
+        yield logging.WARNING if warns else logging.INFO, f"{name} version {version}: {text}"

@@ -5,9 +5,11 @@ from typing import Any
 
 from rich.table import Table
 
-from jaxrt.cli.console import flops, size, table
-from jaxrt.manifest import HostEntry, Manifest, ProgramEntry
+from jaxrt.cli.console import table
+from jaxrt.cli.segments import segment_tables
+from jaxrt.manifest import Manifest, ProgramEntry
 from jaxrt.specs import TensorSpec
+from jaxrt.units import flops, size
 
 INIT_OP = "__saved_model_init_op"
 """TF2's initializer, which stands among the signatures and which nobody calls."""
@@ -16,9 +18,7 @@ INIT_OP = "__saved_model_init_op"
 def report_tables(manifest: Manifest, report: Mapping[str, Any]) -> list[Table]:
     """What was compiled, how far it is from TensorFlow, and what was left out and why."""
     tables = [_programs(manifest)]
-    if rows := _stages(manifest):
-        columns = ["signature", "stage", "runs", "TensorFlow ops", "why not on the device"]
-        tables.append(table("Cut into stages", columns, rows))
+    tables += segment_tables(report)
     if rows := errors(report):
         columns = ["signature", "output", "largest", "max error", "RMS error", "allowed", ""]
         tables.append(table("Against TensorFlow, random inputs", columns, rows))
@@ -47,30 +47,6 @@ def _programs(manifest: Manifest) -> Table:
         ["signature", "input shapes", "where", "rows", "per call", "memory", "compiled in"],
         rows,
     )
-
-
-def _stages(manifest: Manifest) -> list[list[str]]:
-    return [
-        [name, str(number), runner(stage.host), *_host_cells(stage.host)]
-        for name, signature in manifest.signatures.items()
-        for number, stage in enumerate(signature.stages)
-    ]
-
-
-def runner(host: HostEntry | None) -> str:
-    """What runs a stage."""
-    if host is None:
-        return "device"
-    names = {
-        "native": "host, without TensorFlow",
-        "tensorflow": "host, TensorFlow",
-        "saved_model": "host, TensorFlow, the whole signature",
-    }
-    return names[host.executor]
-
-
-def _host_cells(host: HostEntry | None) -> list[str]:
-    return ["", ""] if host is None else [", ".join(host.ops), host.why]
 
 
 def tensor(spec: TensorSpec) -> str:
