@@ -105,7 +105,7 @@ def costs(
 def crossing(stages: Sequence[Stage]) -> float | None:
     """Bytes for one example of the values that a stage takes from one on the other side, each
     once for every stage that takes it; None where one was not measured."""
-    made = {value.name: stage.where for stage in stages for value in stage.outputs}
+    made: dict[str, str] = {}
     total = 0.0
     for stage in stages:
         for value in stage.inputs:
@@ -114,6 +114,8 @@ def crossing(stages: Sequence[Stage]) -> float | None:
                 if value.name not in known:
                     return None
                 total += known[value.name]
+        # Only now: an answer may have the name of an input, which the stages before it took.
+        made |= {value.name: stage.where for value in stage.outputs}
     return total
 
 

@@ -132,6 +132,11 @@ def test_values_cross_once_for_each_stage_of_the_other_side_that_takes_them() ->
     assert crossing(stages[:1]) == 0.0
 
 
+def test_an_answer_with_the_name_of_an_input_did_not_cross_before_it_was_made() -> None:
+    sizes = {"x": 100.0, "a": 8.0}
+    assert crossing([stage("host", "x", "a", sizes), stage("device", "x", "x", sizes)]) == 0.0
+
+
 def test_what_crosses_is_unknown_where_it_was_not_measured() -> None:
     stages = [stage("host", "x", "a", {"a": 4.0}), stage("device", "a", "y", None)]
     assert crossing(stages) is None
