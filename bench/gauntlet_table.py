@@ -1,0 +1,172 @@
+"""Where models run, as a Markdown table: the device's share of the FLOPs, who runs the host's part.
+
+python bench/gauntlet_table.py FOLDER... [--work DIR] [--batch-sizes 8] [--timeout SECONDS]
+
+Each directory in a FOLDER that is a SavedModel, or has one below it in a version directory, is
+compiled into an artifact and its report read. `--work` keeps the artifacts, and takes those that
+it has already.
+"""
+
+import argparse
+import dataclasses
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxrt.artifact import open_artifact
+from jaxrt.errors import JaxrtError
+from jaxrt.serving.engine import source
+from jaxrt.units import percent, size
+
+HEAD = (
+    "Model",
+    "Signature",
+    "Kind",
+    "FLOPs on device",
+    "Host executor",
+    "Ops that need the host",
+    "Crosses per example",
+)
+_NAMED = 4
+"""Ops named in a cell, the most frequent first."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One signature of one model, or a model that has none, as cells of the table."""
+
+    cells: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in self.cells) + " |"
+
+
+def rows(model: str, report: Mapping[str, Any]) -> list[Row]:
+    """Signatures whose cells are the same share a row."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for name, signature in report["signatures"].items():
+        if signature["segments"]:
+            found.setdefault(_cells(signature), []).append(f"`{name}`")
+    return [Row(cells=(model, ", ".join(names), *cells)) for cells, names in found.items()]
+
+
+def _cells(signature: Mapping[str, Any]) -> tuple[str, ...]:
+    segments = signature["segments"]
+    hosts = [s for s in segments if s["where"] != "device"]
+    crossing = signature["crossing_bytes"]
+    return (
+        _kind(segments),
+        _share(signature),
+        _executor(hosts),
+        _ops(hosts),
+        "unknown" if crossing is None else size(crossing) if hosts and crossing else "–",
+    )
+
+
+def _kind(segments: Sequence[Mapping[str, Any]]) -> str:
+    """`host → device → host`."""
+    if len(segments) == 1:
+        return "one program" if segments[0]["where"] == "device" else "host only"
+    return " → ".join(s["where"].partition(",")[0] for s in segments)
+
+
+def _share(signature: Mapping[str, Any]) -> str:
+    share = signature["device_share"]
+    if share is None:
+        flops = [s["flops"] for s in signature["segments"]]
+        return "unknown" if None in flops else "there are none"
+    loops = any(s["loops"] for s in signature["segments"])
+    return ("≥ " if loops and 0 < share < 1 else "") + percent(share)
+
+
+def _executor(hosts: Sequence[Mapping[str, Any]]) -> str:
+    names = {s["where"].removeprefix("host, ") for s in hosts}
+    return " and ".join(sorted(names)) or "none"
+
+
+def _ops(hosts: Sequence[Mapping[str, Any]]) -> str:
+    counts: Counter[str] = Counter()
+    for segment in hosts:
+        for ops in segment["reasons"].values():
+            counts.update(ops)
+        if segment["where"].endswith("whole in TensorFlow"):
+            return segment["why"].rstrip(".")
+    named = [f"{op} ×{n}" if n > 1 else op for op, n in counts.most_common(_NAMED)]
+    rest = len(counts) - _NAMED
+    return ", ".join(named) + (f" and {rest} more" if rest > 0 else "") or "–"
+
+
+def models(folders: Sequence[Path]) -> Iterator[Path]:
+    """Directories of models in the folders, by their names."""
+    found = [path for folder in folders for path in folder.iterdir() if path.is_dir()]
+    for path in sorted(found, key=lambda p: p.name.casefold()):
+        try:
+            versions = source.locate(path).versions
+        except JaxrtError:
+            continue
+        if versions and source.kind_of(versions[0].path) is source.Kind.SAVED_MODEL:
+            yield path
+
+
+def compiled(model: Path, work: Path, batch_sizes: str, timeout: float) -> Path:
+    """The model's artifact. Raises RuntimeError with the last line of a compile that failed."""
+    artifact = work / f"{model.name}.jaxrt"
+    if artifact.is_dir():
+        return artifact
+    command = [sys.executable, "-m", "jaxrt", "compile", model, "-o", artifact]
+    options = ["--batch-sizes", batch_sizes, "--no-check"]
+    try:
+        done = subprocess.run(
+            [*map(str, command), *options],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"not compiled within {timeout:.0f} s") from None
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
+    return artifact
+
+
+def table(paths: Sequence[Path], work: Path, batch_sizes: str, timeout: float) -> list[Row]:
+    """Progress goes to stderr."""
+    found = []
+    for path in paths:
+        print(path.name, file=sys.stderr, flush=True)
+        try:
+            artifact = compiled(path, work, batch_sizes, timeout)
+        except RuntimeError as error:
+            found.append(Row(cells=(path.name, "–", f"not compiled: {error}", "", "", "", "")))
+            continue
+        with open_artifact(artifact) as opened:
+            found += rows(path.name, opened.report())
+    return found
+
+
+def markdown(found: Sequence[Row]) -> str:
+    return "\n".join([str(Row(cells=HEAD)), "|" + " --- |" * len(HEAD), *map(str, found)])
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="keeps the artifacts")
+    parser.add_argument("--batch-sizes", default="8")
+    parser.add_argument("--timeout", type=float, default=600.0, metavar="SECONDS")
+    chosen = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as scratch:
+        work = chosen.work or Path(scratch)
+        work.mkdir(parents=True, exist_ok=True)
+        paths = list(models(chosen.folders))
+        print(markdown(table(paths, work, chosen.batch_sizes, chosen.timeout)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
