@@ -10,6 +10,7 @@ from jaxrt.converters.host import (
     ops_boxes,
     ops_control,
     ops_crop,
+    ops_csv,
     ops_example,
     ops_hash,
     ops_image,
@@ -26,9 +27,12 @@ from jaxrt.converters.host import (
     ops_shape,
     ops_sparse,
     ops_string,
+    ops_template,
+    ops_unicode,
     rowwise_images,
     rowwise_pieces,
     rowwise_rules,
+    rowwise_text,
     tables,
 )
 from jaxrt.converters.host.graph import Function, FunctionRef, Graph, Node, canonical, parse
@@ -45,6 +49,7 @@ RULES = (
     ops_boxes,
     ops_control,
     ops_crop,
+    ops_csv,
     ops_example,
     ops_hash,
     ops_image,
@@ -61,9 +66,12 @@ RULES = (
     ops_shape,
     ops_sparse,
     ops_string,
+    ops_template,
+    ops_unicode,
     rowwise_images,
     rowwise_pieces,
     rowwise_rules,
+    rowwise_text,
 )
 """Modules that fill the tables of rules when they are imported."""
 

@@ -72,31 +72,38 @@ _NATURAL = re.compile(rb"\+?\d+")
 @op("StringToNumber", rowwise=True, out_type="float32")
 def string_to_number(node: Node, x: Array) -> Array:
     dtype = numpy_dtype(node.attrs["out_type"])
-    parse = _float if dtype.kind == "f" else _int
-    values = [parse(value, dtype) for value in x.ravel().tolist()]
+    values = []
+    for value in x.ravel().tolist():
+        found = parsed(value, dtype)
+        if found is None:
+            raise InvalidArgument(
+                f"StringToNumberOp could not correctly convert string: {raw(value)}"
+            )
+        values.append(found)
     return np.asarray(values, dtype).reshape(x.shape)
 
 
-def _refused(value: bytes) -> InvalidArgument:
-    return InvalidArgument(f"StringToNumberOp could not correctly convert string: {raw(value)}")
+def parsed(value: bytes, dtype: np.dtype[Any]) -> Any:
+    """The number; None where the text is none, or one that the dtype does not hold."""
+    return _float(value, dtype) if dtype.kind == "f" else _int(value, dtype)
 
 
-def _int(value: bytes, dtype: np.dtype[Any]) -> int:
+def _int(value: bytes, dtype: np.dtype[Any]) -> int | None:
     bare, limits = value.strip(_SPACES), np.iinfo(dtype)
     if not (_INT if limits.min else _NATURAL).fullmatch(bare):
-        raise _refused(value)
+        return None
     # Python refuses to read thousands of digits; zeros in front do not matter.
     digits = bare.lstrip(b"+-").lstrip(b"0") or b"0"
     found = int(digits[:21]) * (-1 if bare.startswith(b"-") else 1)
     if not limits.min <= found <= limits.max:
-        raise _refused(value)
+        return None
     return found
 
 
 def _float(value: bytes, dtype: np.dtype[Any]) -> Any:
     bare = value.strip(_SPACES)
     if not _FLOAT.fullmatch(bare):
-        raise _refused(value)
+        return None
     return rounded(bare.partition(b"(")[0], dtype)
 
 

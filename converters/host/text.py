@@ -14,6 +14,8 @@ def summary(array: Array, limit: int) -> str:
     A negative limit prints all.
     """
     limit = array.size if limit < 0 else min(limit, array.size)
+    if array.dtype.kind == "c":
+        return _unprinted(array, limit)
     cells = iter([_element(value) for value in array.ravel()[:limit]])
     text = _nested(list(array.shape), limit, 0, cells, True)[0] if array.ndim else next(cells, "")
     return text + ("..." if array.size > limit else "")
@@ -59,3 +61,32 @@ def escaped(value: bytes) -> str:
 def raw(value: bytes) -> str:
     """Bytes within a message: what is not UTF-8 survives as lone surrogates."""
     return value.decode("utf-8", "surrogateescape")
+
+
+def format_summary(array: Array, edge: int) -> str:
+    """SummarizeValue as StringFormat and PrintV2 want it: `edge` elements at both ends of a side.
+
+    A negative `edge` prints all.
+    """
+    edge = array.size if edge < 0 else min(edge, array.size)
+    if array.dtype.kind == "c":
+        return f"[{_unprinted(array, edge)}]"
+    return _bracketed(array, edge, 0)
+
+
+def _unprinted(array: Array, limit: int) -> str:
+    """Of complex numbers."""
+    return " ".join("?" * limit) + ("..." if limit < array.size else "")
+
+
+def _bracketed(array: Array, edge: int, depth: int) -> str:
+    if not array.ndim:
+        value = array.item() if array.dtype == np.object_ else array[()]
+        return f'"{escaped(value)}"' if isinstance(value, bytes) else _element(value)
+    space = " " if array.ndim == 1 else "\n" * (array.ndim - 1) + " " * (depth + 1)
+    count = len(array)
+    shown = [i for i in range(count) if i < edge or i >= max(edge, count - edge)]
+    cells = [_bracketed(array[i : i + 1].reshape(array.shape[1:]), edge, depth + 1) for i in shown]
+    if count > 2 * edge:
+        cells.insert(edge, "..." if edge else f"{space}...")
+    return f"[{space.join(cells)}]"
