@@ -14,7 +14,7 @@ from jaxlib import version as jaxlib_version
 from jaxrt import __version__
 from jaxrt.artifact import ArtifactWriter
 from jaxrt.buckets import Buckets
-from jaxrt.converters import conversion, emit, hosting, planning, report, routes
+from jaxrt.converters import conversion, emit, hosting, planning, report, routes, trial
 from jaxrt.converters.conversion import ConvertedSignature
 from jaxrt.converters.records import Kind, ModelRecord
 from jaxrt.converters.seams import Steps, TensorFlow
@@ -95,7 +95,7 @@ def build(
     ways = routes.route(tensorflow, model, chosen, optimize=options.optimize)
     parts = routes.parts(model, ways)
     plans = {key: _plan(part, options) for key, part in parts.items()}
-    steps.total(_count(plans, options))
+    steps.total(_count(plans, chosen, options))
     lowerer = routes.PartLowerer(tensorflow, parts)
     converted = {
         key: conversion.convert(lowerer, model, key, plan, step=steps.step)
@@ -105,17 +105,18 @@ def build(
     weights = emit.prepare_weights(job, converted.values())
     compiled, failed = _compile(job, converted, weights)
     ways = routes.without(ways, parts, _failures(converted, failed))
-    checks = {
-        key: emit.check_signature(job, key, compiled[key], weights.arrays)
-        for key, way in ways.items()
-        if options.check and key in compiled and not way.whole
-    }
-    steps.step("write")
     refused = {key: _refusal(model, key, ways) for key in model.signatures}
     signatures = {
         key: emit.signature(job, number, key, spec, ways.get(key), compiled, refused[key])
         for number, (key, spec) in enumerate(model.signatures.items())
     }
+    built = trial.Built(job=job, compiled=compiled, arrays=weights.arrays)
+    checks = {
+        key: trial.signature(built, key, entry)
+        for key, entry in signatures.items()
+        if options.check and (entry.programs or entry.stages)
+    }
+    steps.step("write")
     if not allow_empty and not any(e.programs or e.stages for e in signatures.values()):
         raise _nothing(model, plans)
     if any(way.whole for way in ways.values()):
@@ -223,12 +224,13 @@ def _plan(part: routes.Part, options: Options) -> planning.Plan:
     )
 
 
-def _count(plans: Mapping[str, planning.Plan], options: Options) -> int:
+def _count(plans: Mapping[str, planning.Plan], chosen: Sequence[str], options: Options) -> int:
     """Steps of a build: lifts (witnesses included), compiles, checks, and three more."""
-    found = 3
+    unplanned = {key for key in chosen if key in plans and not plans[key].programs}
+    found = 3 + (len(set(chosen) - unplanned) if options.check else 0)
     for plan in plans.values():
         variants = len({tuple(p.rebatch(0).shapes.items()) for p in plan.programs if p.batch})
-        found += 2 * len(plan.programs) + variants + (options.check and bool(plan.programs))
+        found += 2 * len(plan.programs) + variants
     return found
 
 

@@ -1,11 +1,12 @@
 """How far answers are from TensorFlow's: random inputs, and the error of each output."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
 
+from jaxrt.converters.opnames import DRAWS
 from jaxrt.errors import ConversionError
 from jaxrt.program import Shapes
 from jaxrt.specs import DTYPES, SignatureSpec
@@ -117,6 +118,20 @@ def compare(
     return [_compare_one(name, got[name], value, relative) for name, value in want.items()]
 
 
+def failed(want: Mapping[str, Tensor], why: str) -> list[OutputError]:
+    """One entry for each output of TensorFlow's answer, where there is none to hold beside it."""
+    return [
+        dataclasses.replace(_compare_one(name, value, value, TOLERANCE), problem=why)
+        for name, value in want.items()
+    ]
+
+
+def incomparable(ops: Collection[str]) -> str | None:
+    """Why no two runs of a signature with these TensorFlow ops need to agree; None: they must."""
+    drawing = sorted(op for op in ops if DRAWS.match(op))
+    return f"it draws random numbers: {', '.join(drawing)}" if drawing else None
+
+
 def _compare_one(name: str, got: Tensor, want: Tensor, relative: float) -> OutputError:
     problem = None
     if got.shape != want.shape or got.dtype != want.dtype:
@@ -124,6 +139,8 @@ def _compare_one(name: str, got: Tensor, want: Tensor, relative: float) -> Outpu
             f"{got.dtype}{list(got.shape)} where TensorFlow gives {want.dtype}{list(want.shape)}"
         )
         got = want
+    if want.dtype.kind == "O":
+        return _compare_strings(name, got, want, problem)
     same = got == want
     wide = np.complex128 if want.dtype.kind == "c" else np.float64
     with np.errstate(invalid="ignore", over="ignore"):
@@ -145,3 +162,26 @@ def _compare_one(name: str, got: Tensor, want: Tensor, relative: float) -> Outpu
         tolerance=tolerance(want.dtype, largest, relative),
         problem=problem,
     )
+
+
+def _compare_strings(name: str, got: Tensor, want: Tensor, problem: str | None) -> OutputError:
+    pairs = list(zip(got.ravel().tolist(), want.ravel().tolist(), strict=True))
+    differing = [(g, w) for g, w in pairs if g != w]
+    if differing:
+        found, wanted = differing[0]
+        problem = problem or f"{_short(found)} where TensorFlow gives {_short(wanted)}"
+    return OutputError(
+        output=name,
+        dtype="string",
+        largest=0.0,
+        max_error=0.0,
+        rms_error=0.0,
+        differing=len(differing),
+        values=len(pairs),
+        tolerance=0.0,
+        problem=problem,
+    )
+
+
+def _short(text: bytes) -> str:
+    return repr(text if len(text) <= 40 else text[:40] + b"...")

@@ -1,7 +1,6 @@
-"""Converted signatures → what an artifact holds: prepared weights, compiled programs, errors."""
+"""Converted signatures → what an artifact holds: prepared weights, compiled programs, stages."""
 
 import dataclasses
-import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,12 +10,12 @@ import numpy as np
 
 from jaxrt import compiler
 from jaxrt.artifact import ArtifactWriter
-from jaxrt.converters import check, hosting
+from jaxrt.converters import hosting
 from jaxrt.converters.conversion import Converted, ConvertedSignature, spell
 from jaxrt.converters.records import ModelRecord, Stage
 from jaxrt.converters.routes import Route, spec_of
 from jaxrt.converters.seams import Steps, TensorFlow
-from jaxrt.errors import ConversionError, ModelError
+from jaxrt.errors import ConversionError
 from jaxrt.manifest import (
     ExecutableEntry,
     HostEntry,
@@ -161,36 +160,6 @@ def _entries(compiled: Mapping[str, Compiled], key: str) -> tuple[ProgramEntry, 
 def _host(job: Job, number: int, key: str, index: int, stage: Stage) -> HostEntry:
     stem = f"{_stem(key)}.{number}.{index}"
     return hosting.host_entry(job.tensorflow, job.model, job.writer, key, index, stage, stem=stem)
-
-
-def check_signature(
-    job: Job, key: str, compiled: Compiled, arrays: Mapping[str, Array]
-) -> dict[str, Any]:
-    """One program of the signature against TensorFlow on random inputs, for the report."""
-    entry = compiled.sample
-    job.steps.step(f"check {key} against TensorFlow")
-    if entry.random:
-        return {"skipped": "it draws random numbers: no two runs agree"}
-    placed = compiler.Weights(job.target)
-    placed.place({name: arrays[name] for name in entry.weights})
-    program = compiler.LoadedProgram(
-        compiled.executable,
-        weights=placed.bind(entry.weights),
-        inputs=compiler.avals(entry.input_names, entry.input_shapes, entry.input_dtypes),
-        outputs=compiler.avals(entry.output_names, entry.output_shapes, entry.output_dtypes),
-        target=job.target,
-    )
-    spec = job.model.signatures[key]
-    run = functools.partial(job.tensorflow.run, job.model, key)
-    try:
-        inputs, want = check.sample_and_run(spec, entry.input_shapes, 0, run)
-    except ModelError as error:  # its process may also die of them
-        return {"skipped": f"TensorFlow does not run it on random inputs: {error}"}
-    errors = check.compare(program.run(inputs), want)
-    return {
-        "input_shapes": {name: list(s) for name, s in entry.input_shapes.items()},
-        "outputs": [error.to_json() | {"ok": error.ok} for error in errors],
-    }
 
 
 def _stem(key: str) -> str:

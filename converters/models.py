@@ -1,5 +1,6 @@
 """Answers one request about a SavedModel: what it is, StableHLO, weights, TensorFlow's answers."""
 
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,9 +11,14 @@ import tensorflow as tf
 
 from jaxrt.converters import arrays
 from jaxrt.converters.bodies import Uncuttable
+from jaxrt.converters.flatten import flat
 from jaxrt.converters.freeze import Restored1
+from jaxrt.converters.host import tables
+from jaxrt.converters.host.tensorflow import GraphProgram, SavedModels
 from jaxrt.converters.records import Kind, Refused, Segmented, Table
 from jaxrt.converters.restored import Function, Restored2, Weight
+from jaxrt.converters.rows import ranked
+from jaxrt.converters.samples import Clues, clues, clues_of, samples
 from jaxrt.converters.savedmodel import Source, first_line, read
 from jaxrt.converters.staged import Staged
 from jaxrt.converters.suitability import state
@@ -98,6 +104,36 @@ class Models:
         ]
         return {"arrays": written}
 
+    def sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        model = self._model(request)
+        found = model.sample(request["signature"], request["rows"], request["seed"])
+        if isinstance(found, Refused):
+            return {"refused": found.to_json()}
+        return {"inputs": self._all_written(found[0]), "answers": self._all_written(found[1])}
+
+    def host(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """One run of a host segment, by what a server runs it with."""
+        program: Any
+        if request["executor"] == "saved_model":
+            models = SavedModels(Path(request["path"]), request["tags"])
+            program = models.signature(request["host_signature"])
+        else:
+            program = GraphProgram(
+                Path(request["graph"]).read_bytes(),
+                feeds=request["feeds"],
+                fetches=request["fetches"],
+                targets=request["targets"],
+                tables={n: tables.read(Path(f)) for n, f in request["tables"].items()},
+            )
+        given = {d["name"]: arrays.load(d) for d in request["inputs"]}
+        return {"arrays": self._all_written(program.run(given))}
+
+    def _all_written(self, found: Mapping[str, arrays.Array]) -> list[dict[str, Any]]:
+        return [
+            self._written(name, array, "string" if array.dtype == object else array.dtype.name)
+            for name, array in found.items()
+        ]
+
     def _model(self, request: Mapping[str, Any]) -> "Model":
         key = (request["path"], *request["tags"])
         if key not in self._models:
@@ -178,11 +214,7 @@ class Model:
         if changes is not None:
             return changes
         restored = self._restore()
-
-        def whole(given: Mapping[str, arrays.Array]) -> dict[str, arrays.Array]:
-            answers = restored.run(signature, self._tensors(signature, given))
-            return {alias: np.asarray(answer.numpy()) for alias, answer in answers.items()}
-
+        whole = functools.partial(self._whole, signature)
         try:
             return Staged(restored, signature, record.signatures[signature], self._file, whole)
         except ModelError:
@@ -194,6 +226,36 @@ class Model:
         kind = Kind.HOST if refused is None else refused.kind
         ops = () if refused is None else refused.ops
         return Refused(signature=signature, kind=kind, reason=reason, ops=ops)
+
+    def _whole(self, signature: str, given: Mapping[str, arrays.Array]) -> dict[str, arrays.Array]:
+        answers = self._restore().run(signature, self._tensors(signature, given))
+        return {alias: np.asarray(answer.numpy()) for alias, answer in answers.items()}
+
+    def sample(
+        self, signature: str, rows: int, seed: int
+    ) -> tuple[dict[str, arrays.Array], dict[str, arrays.Array]] | Refused:
+        """Inputs and answers, by alias, or why there are none that say anything."""
+        spec = self._known(signature)
+        changes = state(self.source.parts, self.source.meta_graph, signature)
+        if changes is not None:
+            return changes
+        said = "it has no inputs that could be made"
+        told, spec = self._clues(signature, spec)
+        for given in samples(told, spec, rows, seed):
+            try:
+                return given, self._whole(signature, given)
+            except Exception as error:  # TensorFlow's, of inputs that it does not take
+                said = first_line(error)
+        reason = f"TensorFlow takes none of the inputs that were tried: {said}"
+        return Refused(signature=signature, kind=Kind.HOST, reason=reason)
+
+    def _clues(self, signature: str, spec: SignatureSpec) -> tuple[Clues, SignatureSpec]:
+        """What the graph says of the strings and the ranks that it wants."""
+        try:
+            found = flat(self._restore(), signature)
+            return clues(found), ranked(found, spec)
+        except Exception:  # whatever keeps it from being cut, or TensorFlow raises
+            return clues_of(self.source.parts[signature]), spec
 
     def tables(self, signature: str, stage: int) -> dict[str, Table]:
         """Raises ConversionError for a signature or a stage that has none."""

@@ -31,6 +31,17 @@ CHANGES = re.compile(
 FILLS = re.compile(r"LookupTable(Insert|Remove)(V2)?$")
 """Ops that change a table after it was made."""
 
+DRAWS = re.compile(
+    r"""(
+        Random[A-Z]\w* | TruncatedNormal | ParameterizedTruncatedNormal | Multinomial
+      | \w*CandidateSampler | SampleDistortedBoundingBox(V2)? | RngReadAndSkip | RngSkip
+      | Stateful(Uniform\w*|StandardNormal\w*|TruncatedNormal|RandomBinomial)
+      | NonDeterministicInts | AnonymousRandomSeedGenerator | Timestamp
+    )$""",
+    re.VERBOSE,
+)
+"""Ops that give something else in each run: random numbers, and the time."""
+
 HOST = re.compile(
     r"""(
         \w*(HashTable|LookupTable|DenseHashTable)\w* | InitializeTable\w*

@@ -12,7 +12,7 @@ from jaxrt.converters.arrays import Array
 from jaxrt.converters.bodies import Uncuttable
 from jaxrt.converters.flat import Flat
 from jaxrt.converters.records import Measured, Table
-from jaxrt.converters.samples import samples
+from jaxrt.converters.samples import clues, samples
 from jaxrt.converters.savedmodel import first_line
 from jaxrt.converters.stages import Part
 from jaxrt.converters.traced import traced
@@ -53,7 +53,7 @@ def _taken(
     flat: Flat, spec: SignatureSpec, rows: int, whole: Whole
 ) -> tuple[dict[str, Array], Mapping[str, Array]]:
     said = "it has none"
-    for given in samples(flat, spec, rows, seed=0):
+    for given in samples(clues(flat), spec, rows, seed=0):
         try:
             return given, whole(given)
         except Exception as error:  # TensorFlow's, of inputs that it does not take

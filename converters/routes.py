@@ -45,7 +45,7 @@ def route(
     for key in signatures:
         refused = model.refused.get(key)
         if not optimize:
-            found[key] = Route(signature=key, whole="the optimizer is disabled")
+            found[key] = Route(signature=key, whole="--disable_optimizer was given.")
         elif refused is None and ASSERT not in model.ops.get(key, ()):
             found[key] = Route(signature=key)
         else:

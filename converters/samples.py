@@ -1,6 +1,7 @@
 """Inputs to try a signature with: numbers, words, serialized Examples, images."""
 
 import base64
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from jaxrt.converters.arrays import Array
 from jaxrt.converters.bodies import Library, read
 from jaxrt.converters.flat import STRING, Flat, deep_nodes
 from jaxrt.converters.simplify import constant
-from jaxrt.converters.subgraph import Node
+from jaxrt.converters.subgraph import Node, Subgraph
 from jaxrt.specs import SignatureSpec, TensorSpec
 
 WORDS = (b"hello world", b"7", b"Cash", b"a", b"the quick brown fox", b"", b"n\xc3\xa9", b"3.5")
@@ -28,10 +29,42 @@ _LOWS = (-2.0, 0.01)
 _Strings = Callable[[np.random.Generator], bytes]
 
 
-def samples(flat: Flat, spec: SignatureSpec, rows: int, seed: int) -> Iterator[dict[str, Array]]:
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Clues:
+    """What a graph tells of the strings that it wants."""
+
+    nodes: Sequence[Node]
+    """All of them, those of functions too."""
+    constants: Mapping[str, Node]
+    """Nodes by name, among them those that name features."""
+    keys: Callable[[], Sequence[bytes]]
+    """Words that tables know: a lookup that finds nothing says little."""
+
+
+def clues(flat: Flat) -> Clues:
+    """Of a signature as one flat graph."""
+
+    def keys() -> list[bytes]:
+        found: list[bytes] = []
+        for source in flat.tables.values():
+            if source.key_dtype == STRING:
+                found += source.read().keys[:_KEYS].tolist()
+        return found
+
+    nodes = [d for n in flat.body.nodes.values() for d in deep_nodes(n, flat.library)]
+    return Clues(nodes=nodes, constants=_named(flat.body.nodes, flat.library), keys=keys)
+
+
+def clues_of(part: Subgraph) -> Clues:
+    """Of a signature that nobody could make flat."""
+    constants = _named(part.nodes, part.functions)
+    return Clues(nodes=list(part.walk()), constants=constants, keys=list)
+
+
+def samples(clues: Clues, spec: SignatureSpec, rows: int, seed: int) -> Iterator[dict[str, Array]]:
     """Inputs by alias, one guess after another: a signature takes some of them or none."""
     tensors = spec.inputs.values()
-    strings = _guesses(flat) if any(t.dtype == "string" for t in tensors) else [_digit]
+    strings = _guesses(clues) if any(t.dtype == "string" for t in tensors) else [_digit]
     inners = _INNER if any(None in (t.shape or ())[1:] for t in tensors) else _INNER[:1]
     ids = _IDS if any("int" in t.dtype for t in tensors) else _IDS[:1]
     lows = _LOWS if any("float" in t.dtype for t in tensors) else _LOWS[:1]
@@ -66,13 +99,12 @@ def _array(
     return np.asarray(draw.uniform(low, 1.0, sizes).astype(dtype))
 
 
-def _guesses(flat: Flat) -> list[_Strings]:
+def _guesses(clues: Clues) -> list[_Strings]:
     """Ways to make strings, the likeliest first."""
-    nodes = [d for n in flat.body.nodes.values() for d in deep_nodes(n, flat.library)]
-    ops = {n.op for n in nodes}
+    ops = {n.op for n in clues.nodes}
     found: list[_Strings] = []
-    words = [*WORDS, *_keys(flat)]
-    features = _features(nodes, flat.library, flat.body.nodes)
+    words = [*WORDS, *clues.keys()]
+    features = _features(clues)
     if features:
         found.append(lambda draw: _example(features, words, draw))
     if any(op.startswith("Decode") for op in ops):
@@ -82,15 +114,6 @@ def _guesses(flat: Flat) -> list[_Strings]:
             raw = [base64.urlsafe_b64encode(image).rstrip(b"=") for image in raw]
         found += [functools.partial(_always, image) for image in raw]
     return [*found, functools.partial(_word, words), _digit]
-
-
-def _keys(flat: Flat) -> list[bytes]:
-    """Words that the tables know: a lookup that finds nothing says little."""
-    found: list[bytes] = []
-    for source in flat.tables.values():
-        if source.key_dtype == STRING:
-            found += source.read().keys[:_KEYS].tolist()
-    return found
 
 
 def _word(words: Sequence[bytes], draw: np.random.Generator) -> bytes:
@@ -128,16 +151,18 @@ def _example(
     return serialized
 
 
-def _features(
-    nodes: list[Node], library: Library, top: Mapping[str, Node]
-) -> dict[str, tuple[int, int]]:
-    """Feature → DataType number and number of values, of every ParseExample."""
+def _named(top: Mapping[str, Node], library: Library) -> dict[str, Node]:
     known = dict(top)
     for function in library.values():
         known |= {n.name: n for n in read(function, library).nodes.values()}
+    return known
+
+
+def _features(clues: Clues) -> dict[str, tuple[int, int]]:
+    """Feature → DataType number and number of values, of every ParseExample."""
     found: dict[str, tuple[int, int]] = {}
-    for of in nodes:
-        for keys, types, shapes in _specs(of, known):
+    for of in clues.nodes:
+        for keys, types, shapes in _specs(of, clues.constants):
             for index, key in enumerate(keys):
                 dims = shapes[index].dim if shapes else ()
                 size = int(np.prod([d.size for d in dims if d.size > 0], dtype=np.int64))
@@ -145,9 +170,9 @@ def _features(
     return found
 
 
-def _specs(of: Node, known: dict[str, Node]) -> list[tuple[list[bytes], Any, Any]]:
+def _specs(of: Node, known: Mapping[str, Node]) -> list[tuple[list[bytes], Any, Any]]:
     def const(tensor: str) -> list[bytes]:
-        value = constant(known, tensor)
+        value = constant(dict(known), tensor)
         return [] if value is None else [bytes(v) for v in np.ravel(value)]
 
     attr = of.attr

@@ -1,12 +1,13 @@
 """What a build asks of TensorFlow, and where it shows its steps: the seams of a conversion."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from jaxrt.converters.records import Lowered, ModelRecord, Refused, Segmented, Table
+from jaxrt.converters.records import Lowered, ModelRecord, Refused, Sample, Segmented, Table
+from jaxrt.manifest import HostEntry
 from jaxrt.program import Shapes
 
 Array = np.ndarray[Any, Any]
@@ -41,6 +42,19 @@ class TensorFlow(Lowerer, Protocol):
 
     def run(
         self, model: ModelRecord, signature: str, inputs: Mapping[str, Array]
+    ) -> Mapping[str, Array]: ...
+
+    def sample(
+        self, model: ModelRecord, signature: str, rows: int, seed: int
+    ) -> Sample | Refused: ...
+
+    def run_host(
+        self,
+        model: ModelRecord,
+        host: HostEntry,
+        inputs: Mapping[str, Array],
+        *,
+        file: Callable[[str], Path],
     ) -> Mapping[str, Array]: ...
 
 

@@ -1,17 +1,14 @@
 """Drives the process that knows TensorFlow; nothing here imports it."""
 
 import contextlib
-import dataclasses
 import json
 import os
-import re
-import selectors
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,30 +16,21 @@ from typing import Any, Self
 import jaxrt
 from jaxrt.converters import arrays
 from jaxrt.converters.arrays import Array
-from jaxrt.converters.records import Kind, Lowered, ModelRecord, Refused, Segmented, Table
+from jaxrt.converters.child import Child, Crash, Timeout, last_words, receive, send
+from jaxrt.converters.records import (
+    Kind,
+    Lowered,
+    ModelRecord,
+    Refused,
+    Sample,
+    Segmented,
+    Table,
+)
 from jaxrt.converters.scratch import scratch
 from jaxrt.errors import ConversionError, ModelError
+from jaxrt.manifest import HostEntry
 
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-_PREFIX = re.compile(r"^[FEWI]\d{4} [\d:. ]+\d+ ([\w.]+:\d+\] )")
-"""absl's log prefix, up to the file's name."""
-
-
-class Crash(Exception):
-    """TensorFlow's process died; the text is the last line it wrote."""
-
-
-class Timeout(Exception):
-    """No answer in time; the process was killed."""
-
-
-@dataclasses.dataclass(slots=True)
-class _Child:
-    process: subprocess.Popen[bytes]
-    requests: int
-    answers: int
-    log: Path
-    buffer: bytes = b""
 
 
 class Bridge:
@@ -65,7 +53,7 @@ class Bridge:
         self._environment = environment
         self._python = python
         self._lock = threading.RLock()
-        self._child: _Child | None = None
+        self._child: Child | None = None
         self._directory: Path | None = None
         self._files = contextlib.ExitStack()
         self._starts = 0
@@ -209,24 +197,58 @@ class Bridge:
         signature's, and where TensorFlow itself fails.
         """
         with self._lock, tempfile.TemporaryDirectory(dir=self._scratch()) as folder:
-            described = []
-            for number, (alias, array) in enumerate(inputs.items()):
+            for alias in inputs:
                 if alias not in model.signatures[signature].inputs:
                     raise ConversionError(
                         f"{model.path}: signature {signature!r}: found an input {alias!r}, want "
                         f"{sorted(model.signatures[signature].inputs)}"
                     )
-                file = Path(folder) / str(number)
-                arrays.write(file, array)
-                dtype = "string" if array.dtype.kind in "OSU" else array.dtype.name
-                described.append(arrays.describe(alias, array, dtype, file))
+            given = _given(inputs, Path(folder))
+            answer = self._ask(
+                {"do": "run", "signature": signature, "inputs": given, **_which(model)}
+            )
+            return {d["name"]: _taken(d) for d in answer["arrays"]}
+
+    def sample(self, model: ModelRecord, signature: str, rows: int, seed: int) -> Sample | Refused:
+        """Inputs of so many rows, or of the declared sizes, that TensorFlow takes, and its answer.
+
+        Refused where it takes none, or where a request changes what the next one is answered.
+        """
+        request = {"do": "sample", "signature": signature, "rows": rows, "seed": seed}
+        with self._lock:
+            answer = self._tried({**request, **_which(model)}, "sampled")
+            if isinstance(answer, Refused):
+                return answer
+            return Sample(
+                inputs={d["name"]: _taken(d) for d in answer["inputs"]},
+                answers={d["name"]: _taken(d) for d in answer["answers"]},
+            )
+
+    def run_host(
+        self,
+        model: ModelRecord,
+        host: HostEntry,
+        inputs: Mapping[str, Array],
+        *,
+        file: Callable[[str], Path],
+    ) -> dict[str, Array]:
+        """A host segment's answer to one request, by what a server runs it with.
+
+        `file` says where the files that the entry names are. Raises ModelError where it fails.
+        """
+        with self._lock, tempfile.TemporaryDirectory(dir=self._scratch()) as folder:
             request = {
-                "do": "run",
-                "signature": signature,
-                "inputs": described,
-                **_which(model),
+                "do": "host",
+                "executor": host.executor,
+                "host_signature": host.signature,
+                "graph": str(file(host.graph)) if host.graph else None,
+                "feeds": dict(host.feeds),
+                "fetches": dict(host.fetches),
+                "targets": list(host.targets),
+                "tables": {node: str(file(name)) for node, name in host.tables.items()},
+                "inputs": _given(inputs, Path(folder)),
             }
-            answer = self._ask(request)
+            answer = self._ask({**request, **_which(model)})
             return {d["name"]: _taken(d) for d in answer["arrays"]}
 
     def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -247,14 +269,14 @@ class Bridge:
         child = self._running()
         logged = child.log.stat().st_size
         try:
-            _send(child, json.dumps(request).encode() + b"\n")
-            answer = _receive(child, time.monotonic() + self._timeout)
+            send(child, json.dumps(request).encode() + b"\n")
+            answer = receive(child, time.monotonic() + self._timeout)
         except Timeout:
             self._stop()
             raise
         except (BrokenPipeError, EOFError):
             code = self._stop()
-            raise Crash(_last_words(child.log, logged, code)) from None
+            raise Crash(last_words(child.log, logged, code)) from None
         except BaseException:  # an interrupt: the answer may come late and be taken for another
             self._stop()
             raise
@@ -262,12 +284,12 @@ class Bridge:
             raise (ConversionError if answer["conversion"] else ModelError)(answer["error"])
         return answer
 
-    def _running(self) -> _Child:
+    def _running(self) -> Child:
         if self._child is not None and self._child.process.poll() is not None:
             self._stop()  # it died between requests: nobody's fault
         return self._child if self._child is not None else self._start()
 
-    def _start(self) -> _Child:
+    def _start(self) -> Child:
         self._starts += 1
         folder = self._scratch() / str(self._starts)
         folder.mkdir()
@@ -296,7 +318,7 @@ class Bridge:
         finally:
             os.close(child_reads)
             os.close(child_writes)
-        self._child = _Child(process, requests, answers, log)
+        self._child = Child(process, requests, answers, log)
         return self._child
 
     def _child_environment(self) -> dict[str, str]:
@@ -327,6 +349,17 @@ class Bridge:
         return self._directory
 
 
+def _given(inputs: Mapping[str, Array], folder: Path) -> list[dict[str, Any]]:
+    """Writes arrays into the folder, and says where."""
+    described = []
+    for number, (alias, array) in enumerate(inputs.items()):
+        file = folder / str(number)
+        arrays.write(file, array)
+        dtype = "string" if array.dtype.kind in "OSU" else array.dtype.name
+        described.append(arrays.describe(alias, array, dtype, file))
+    return described
+
+
 def _taken(described: Mapping[str, Any]) -> Array:
     """Loads an array and removes its file: a mapping keeps the bytes."""
     found = arrays.load(described)
@@ -350,35 +383,3 @@ def _key(model: ModelRecord) -> tuple[str, ...]:
 
 def _which(model: ModelRecord) -> dict[str, Any]:
     return {"path": model.path, "tags": list(model.tags)}
-
-
-def _send(child: _Child, line: bytes) -> None:
-    while line:
-        line = line[os.write(child.requests, line) :]
-
-
-def _receive(child: _Child, until: float) -> dict[str, Any]:
-    """Raises EOFError when the child is gone, Timeout when `until` (monotonic) has passed."""
-    with selectors.DefaultSelector() as selector:
-        selector.register(child.answers, selectors.EVENT_READ)
-        while b"\n" not in child.buffer:
-            if not selector.select(max(0.0, until - time.monotonic())):
-                child.process.kill()
-                raise Timeout
-            found = os.read(child.answers, 1 << 20)
-            if not found:
-                raise EOFError
-            child.buffer += found
-    line, _, child.buffer = child.buffer.partition(b"\n")
-    answer: dict[str, Any] = json.loads(line)
-    return answer
-
-
-def _last_words(log: Path, start: int, code: int | None) -> str:
-    """The line that says why, else the last one written since `start`, else the exit code."""
-    text = log.read_bytes()[start:].decode(errors="replace")
-    lines = [_PREFIX.sub(r"\1", line.strip()) for line in text.splitlines() if line.strip()]
-    lines = [line for line in lines if "absl::InitializeLog" not in line]
-    failed = [line for line in lines if "Check failed" in line]
-    ended = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-    return [ended, *lines, *failed[:1]][-1][:500]

@@ -118,6 +118,19 @@ def load(
     return LoadedModel(signatures=signatures, weights=weights)
 
 
+def program(
+    executable: object, entry: ProgramEntry, weights: compiler.Weights, target: Target
+) -> LoadedProgram:
+    """An executable as what its entry says that it takes and gives; its weights are placed."""
+    return LoadedProgram(
+        executable,
+        weights=weights.bind(entry.weights),
+        inputs=compiler.avals(entry.input_names, entry.input_shapes, entry.input_dtypes),
+        outputs=compiler.avals(entry.output_names, entry.output_shapes, entry.output_dtypes),
+        target=target,
+    )
+
+
 def _load(
     artifact: Artifact,
     entries: Sequence[ProgramEntry],
@@ -144,16 +157,9 @@ def _load_entry(
             f"{artifact.path}: program {entry.key} wants weight {error}, which weights.safetensors "
             "does not have; recompile with `jaxrt compile`"
         ) from error
-    program = LoadedProgram(
-        executable,
-        weights=weights.bind(entry.weights),
-        inputs=compiler.avals(entry.input_names, entry.input_shapes, entry.input_dtypes),
-        outputs=compiler.avals(entry.output_names, entry.output_shapes, entry.output_dtypes),
-        target=target,
-    )
     return LoadedEntry(
         entry=entry,
-        program=program,
+        program=program(executable, entry, weights, target),
         rows=Rows(entry.rows),
         recompiled=why,
         seconds=time.perf_counter() - started,

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxrt.converters import check
 from jaxrt.converters.records import (
     Kind,
     Lowered,
@@ -15,10 +16,12 @@ from jaxrt.converters.records import (
     Output,
     Parameter,
     Refused,
+    Sample,
     Segmented,
     Table,
 )
 from jaxrt.errors import ConversionError
+from jaxrt.manifest import HostEntry
 from jaxrt.program import Shapes
 from jaxrt.specs import DTYPES, Dim, SignatureSpec, TensorSpec
 
@@ -120,6 +123,27 @@ class FakeTensorFlow:
         with jax.enable_x64(True):
             out = self._functions[signature](self._weights, **inputs)
         return {alias: np.asarray(array) for alias, array in out.items()}
+
+    def sample(self, model: ModelRecord, signature: str, rows: int, seed: int) -> Sample | Refused:
+        shapes = {
+            alias: tuple(rows if n is None and i == 0 else n or 1 for i, n in enumerate(t.shape))
+            for alias, t in self._specs[signature].inputs.items()
+            if t.shape is not None
+        }
+        draw = np.random.default_rng(seed)
+        inputs = check.sample(self._specs[signature], shapes, draw, ids=2)
+        return Sample(inputs=inputs, answers=self.run(model, signature, inputs))
+
+    def run_host(
+        self,
+        model: ModelRecord,
+        host: HostEntry,
+        inputs: Mapping[str, Array],
+        *,
+        file: Callable[[str], Path],
+    ) -> Mapping[str, Array]:
+        assert host.executor == "saved_model" and host.signature is not None
+        return self.run(model, host.signature, inputs)
 
 
 def _parameters(avals: Mapping[str, Any]) -> tuple[Parameter, ...]:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from jaxrt.artifact import SAVED_MODEL, Artifact
-from jaxrt.converters.host import graph, native, tables, tensorflow
+from jaxrt.converters.host import native, tables, tensorflow
 from jaxrt.errors import ModelError
 from jaxrt.manifest import HostEntry
 
@@ -39,24 +39,16 @@ class Executors:
             assert entry.signature is not None
             return self._whole().signature(entry.signature)
         assert entry.graph is not None
-        content = self._artifact.file(entry.graph).read_bytes()
-        found = {
-            node: tables.read(self._artifact.file(file)) for node, file in entry.tables.items()
-        }
         if entry.executor == "native":
-            return native.Executor(
-                graph.parse(content),
-                inputs=entry.feeds,
-                outputs=entry.fetches,
-                tables=found,
-                targets=entry.targets,
-            )
+            return native.opened(entry, self._artifact.file)
         return tensorflow.GraphProgram(
-            content,
+            self._artifact.file(entry.graph).read_bytes(),
             feeds=entry.feeds,
             fetches=entry.fetches,
             targets=entry.targets,
-            tables=found,
+            tables={
+                node: tables.read(self._artifact.file(file)) for node, file in entry.tables.items()
+            },
         )
 
     def _whole(self) -> tensorflow.SavedModels:

@@ -76,6 +76,7 @@ def choose(
     tags: tuple[str, ...],
     signatures: tuple[str, ...] = (),
     check: bool,
+    optimize: bool = True,
 ) -> builder.Options:
     """The options of a build; shapes of a warm-up file in the SavedModel become planned ones."""
     observed: dict[str, list[Any]] = {}
@@ -87,6 +88,7 @@ def choose(
         tags=tags,
         signatures=signatures,
         check=check,
+        optimize=optimize,
         observed=observed,
     )
 

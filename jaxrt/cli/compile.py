@@ -1,5 +1,6 @@
 """`jaxrt compile`: SavedModel → artifact."""
 
+import logging
 from pathlib import Path
 
 import click
@@ -9,6 +10,8 @@ from jaxrt.cli.segments import lines
 from jaxrt.cli.tables import report_tables
 from jaxrt.errors import UsageError
 from jaxrt.units import size
+
+log = logging.getLogger("jaxrt.compile")
 
 
 @click.command(
@@ -45,6 +48,7 @@ def command(
     shapes: tuple[str, ...],
     tags: str,
     signatures: tuple[str, ...],
+    disable_optimizer: bool,
     device: str,
     check: bool,
     verbose: bool,
@@ -56,6 +60,8 @@ def command(
     (pip install "jaxrt[convert]"); serving the artifact needs none.
     """
     console.set_up_logging(verbose)
+    if disable_optimizer:
+        log.warning(options.UNOPTIMIZED)
     from jaxrt import target  # imports jax: after the arguments were found to be right
     from jaxrt.cli import building
 
@@ -70,6 +76,7 @@ def command(
         tags=options.tag_list(tags),
         signatures=signatures,
         check=check,
+        optimize=not disable_optimizer,
     )
     attached = target.select(device)
     with console.progress(f"compile {location.name}") as steps, building.Bridges() as bridges:

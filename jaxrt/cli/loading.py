@@ -134,7 +134,21 @@ def _ready(
     loading: Loading,
     saved_models: SavedModels | None,
 ) -> Ready:
-    signatures = {
+    made = Version(
+        name=name,
+        version=version.version,
+        signatures=signatures(name, model),
+        scheduler=loading.scheduler,
+        host_scheduler=loading.host_scheduler,
+        on_demand=saved_models.on_demand(version.path, model.weights) if saved_models else None,
+        batch_sizes=saved_models.batch_sizes if saved_models else None,
+    )
+    return Ready(version=made, model=model, artifact=artifact, path=version.path)
+
+
+def signatures(name: str, model: loader.LoadedModel) -> dict[str, SignaturePrograms]:
+    """What a Version serves of a loaded model."""
+    return {
         key: SignaturePrograms(
             spec=signature.spec,
             programs=[(entry.program, entry.rows) for entry in signature.programs],
@@ -143,16 +157,6 @@ def _ready(
         )
         for key, signature in model.signatures.items()
     }
-    made = Version(
-        name=name,
-        version=version.version,
-        signatures=signatures,
-        scheduler=loading.scheduler,
-        host_scheduler=loading.host_scheduler,
-        on_demand=saved_models.on_demand(version.path, model.weights) if saved_models else None,
-        batch_sizes=saved_models.batch_sizes if saved_models else None,
-    )
-    return Ready(version=made, model=model, artifact=artifact, path=version.path)
 
 
 def _stage(stage: loader.LoadedStage) -> StagePrograms:

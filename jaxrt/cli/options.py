@@ -13,6 +13,12 @@ Command = Callable[..., Any]
 BATCH_SIZES = "1,8,32"
 """Buckets when nobody chooses: one request alone, a small and a full batch."""
 
+UNOPTIMIZED = (
+    "--disable_optimizer: TensorFlow runs every signature WHOLE, on the CPU, one request at a "
+    "time; nothing is compiled and nothing runs on the device"
+)
+"""What the log says of it, loudly."""
+
 
 def compile_options(command: Command) -> Command:
     """What decides which programs are compiled from a SavedModel."""
@@ -43,6 +49,12 @@ def compile_options(command: Command) -> Command:
                 show_default=True,
                 metavar="TAG,...",
                 help="Which MetaGraph of the SavedModel.",
+            ),
+            click.option(
+                "--disable_optimizer",
+                is_flag=True,
+                flag_value=True,
+                help="Compile nothing: TensorFlow runs every signature as it is, on the CPU.",
             ),
         ]
     ):

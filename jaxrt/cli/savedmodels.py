@@ -31,6 +31,8 @@ class Cache:
     batch_sizes: Buckets
     shapes: tuple[str, ...]
     tags: tuple[str, ...]
+    optimize: bool = True
+    """False: TensorFlow runs every signature as it is."""
 
     def artifact(self, name: str, path: Path) -> Path:
         """The artifact of the SavedModel at `path`, compiled now unless the store has it."""
@@ -72,7 +74,12 @@ class Cache:
 
     def _options(self, path: Path) -> Options:
         return building.choose(
-            path, batch_sizes=self.batch_sizes, shapes=self.shapes, tags=self.tags, check=True
+            path,
+            batch_sizes=self.batch_sizes,
+            shapes=self.shapes,
+            tags=self.tags,
+            check=True,
+            optimize=self.optimize,
         )
 
 

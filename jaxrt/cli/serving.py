@@ -42,6 +42,7 @@ class Settings:
     batch_sizes: str
     shapes: tuple[str, ...]
     tags: str
+    disable_optimizer: bool
     cache_dir: Path | None
     max_enqueued_batches: int
     grace: int
@@ -50,7 +51,8 @@ class Settings:
     @property
     def plans_shapes(self) -> bool:
         """Whether the user chose what to compile."""
-        return bool(self.shapes) or self.batch_sizes != options.BATCH_SIZES
+        chosen = bool(self.shapes) or self.batch_sizes != options.BATCH_SIZES
+        return chosen or self.disable_optimizer
 
 
 def serve(settings: Settings, *, started: float) -> None:
@@ -126,8 +128,8 @@ def _load(
         loaded = loading.load(models, plan, steps=steps)
     if saved_models.settings.plans_shapes and not saved_models.used:
         log.warning(
-            "--batch-sizes and --shape have no effect: they are for SavedModels, and all models "
-            "here are artifacts; pass them to `jaxrt compile`"
+            "--batch-sizes, --shape and --disable_optimizer have no effect: they are for "
+            "SavedModels, and all models here are artifacts; pass them to `jaxrt compile`"
         )
     return loaded
 
@@ -151,6 +153,8 @@ class _Lazily:
             from jaxrt.cli.savedmodels import Cache
             from jaxrt.store import Store
 
+            if self.settings.disable_optimizer:
+                log.warning(options.UNOPTIMIZED)
             self._found = Cache(
                 store=Store(self.settings.cache_dir or _default_cache()),
                 target=self.target,
@@ -158,6 +162,7 @@ class _Lazily:
                 batch_sizes=options.buckets(self.settings.batch_sizes),
                 shapes=self.settings.shapes,
                 tags=options.tag_list(self.settings.tags),
+                optimize=not self.settings.disable_optimizer,
             )
         return self._found
 

@@ -1,5 +1,6 @@
 """Runs an artifact and TensorFlow side by side."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
@@ -10,9 +11,10 @@ import numpy as np
 
 from jaxrt import loader, target
 from jaxrt.artifact import open_artifact
-from jaxrt.cli import building, console, hosts
+from jaxrt.cli import building, console, hosts, stagewise
 from jaxrt.cli.tables import shapes
 from jaxrt.converters import check
+from jaxrt.converters.records import ModelRecord
 from jaxrt.converters.seams import TensorFlow
 from jaxrt.errors import ModelError, VerificationError
 from jaxrt.specs import SignatureSpec
@@ -41,22 +43,27 @@ def verify(
     device: str,
     steps: console.Steps,
 ) -> list[Result]:
-    """Every program of the artifact on random inputs, and TensorFlow on the same.
+    """Every program and every signature in stages on made-up inputs, and TensorFlow on the same.
 
     Raises VerificationError when not one output could be compared; ArtifactError, ModelError.
     """
     model = building.saved_model(against)
-    with open_artifact(artifact) as opened, building.Bridges() as bridges:
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(open_artifact(artifact))
+        bridges = stack.enter_context(building.Bridges())
         loaded = loader.load(opened, target.select(device), open_host=hosts.opener(opened))
-        if not loaded.entries:
+        if not any(s.programs or s.stages for s in loaded.signatures.values()):
             raise VerificationError(f"{artifact}: it holds no program, so nothing was compared")
-        steps.total(len(loaded.entries) + 1)
+        steps.total(_count(loaded) + 1)
         steps.step("start TensorFlow")
         tensorflow: TensorFlow = bridges.start()
         record = tensorflow.open_model(model.path, opened.manifest.source.tags)
+        server = stack.enter_context(stagewise.Server(opened.manifest.model, loaded))
         results = []
         for key, signature in loaded.signatures.items():
-            if signature.programs and _face(signature.spec) != _face(record.signatures.get(key)):
+            if (signature.programs or signature.stages) and _face(signature.spec) != _face(
+                record.signatures.get(key)
+            ):
                 raise ModelError(
                     f"{against}: no signature {key!r} with the inputs and outputs that {artifact} "
                     "has; pass the model it was made from"
@@ -65,17 +72,38 @@ def verify(
                 steps.step(f"{key} {shapes(entry.entry)}")
                 run = functools.partial(tensorflow.run, record, key)
                 results += _compare(key, signature.spec, entry, run, seed, relative)
-    if not results:
-        raise VerificationError(
-            f"{artifact}: every signature is cut into stages, and those are not compared yet; the "
-            "cut itself was held against TensorFlow when it was compiled"
-        )
+            if signature.stages:
+                steps.step(f"{key}, stage by stage")
+                sample = functools.partial(tensorflow.sample, record, key, seed=seed)
+                results += _staged(server, key, record, sample, relative)
     if not any(result.error for result in results):
         raise VerificationError(
             f"{artifact}: no output could be compared, first {results[0].signature!r} at "
             f"{results[0].shapes}: {results[0].said}"
         )
     return results
+
+
+def _count(model: loader.LoadedModel) -> int:
+    """Programs of whole signatures, and signatures in stages."""
+    return sum(len(s.programs) + bool(s.stages) for s in model.signatures.values())
+
+
+def _staged(
+    server: stagewise.Server,
+    key: str,
+    record: ModelRecord,
+    samples: stagewise.Samples,
+    relative: float,
+) -> list[Result]:
+    """The outputs of a signature in stages, at several sizes."""
+    if reason := check.incomparable(record.ops.get(key, ())):
+        return _results(key, "", reason)
+    return [
+        result
+        for at, found in server.compare(key, samples, relative)
+        for result in _results(key, at, found)
+    ]
 
 
 def _face(spec: SignatureSpec | None) -> list[dict[str, str]]:
@@ -95,13 +123,18 @@ def _compare(
     """The outputs of one program, or one line that says why they cannot be compared."""
     at = shapes(entry.entry)
     if entry.entry.random:
-        said = "not compared: it draws random numbers"
-        return [Result(signature=key, shapes=at, error=None, said=said)]
+        return _results(key, at, "it draws random numbers")
     try:
         inputs, want = check.sample_and_run(spec, entry.entry.input_shapes, seed, tensorflow)
     except ModelError as error:  # its process may also die of them
-        said = f"not compared: TensorFlow does not run it: {error}"
-        return [Result(signature=key, shapes=at, error=None, said=said)]
+        return _results(key, at, f"TensorFlow does not run it: {error}")
+    return _results(key, at, check.compare(entry.program.run(inputs), want, relative))
+
+
+def _results(key: str, at: str, found: list[check.OutputError] | str) -> list[Result]:
+    """Errors of outputs, or why there are none."""
+    if isinstance(found, str):
+        return [Result(signature=key, shapes=at, error=None, said=f"not compared: {found}")]
     return [
         Result(
             signature=key,
@@ -109,5 +142,5 @@ def _compare(
             error=error,
             said="ok" if error.ok else error.problem or "past the tolerance",
         )
-        for error in check.compare(entry.program.run(inputs), want, relative)
+        for error in found
     ]

@@ -38,7 +38,11 @@ from jaxrt.errors import VerificationError
 def command(
     artifact: Path, against: Path, tolerance: float, seed: int, device: str, verbose: bool
 ) -> None:
-    """Run every program of ARTIFACT and the SavedModel on the same random inputs.
+    """Run every program of ARTIFACT and the SavedModel on the same inputs.
+
+    Inputs are random numbers, and words, serialized Examples or images where strings are wanted.
+    What is cut into stages is answered as a server answers it, at each batch size. Signatures
+    that draw random numbers or change state are named and not compared.
 
     Prints the error of every output; exits with 1 when one is past the tolerance.
     """

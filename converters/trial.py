@@ -1,0 +1,145 @@
+"""Signatures as they were built, beside TensorFlow on the same inputs: for the report."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxrt import compiler, loader
+from jaxrt.converters import check
+from jaxrt.converters.emit import Compiled, Job
+from jaxrt.converters.host import native
+from jaxrt.converters.records import Refused
+from jaxrt.errors import JaxrtError, ModelError
+from jaxrt.manifest import HostEntry, ProgramEntry, SignatureEntry, StageEntry
+from jaxrt.specs import stage_key
+
+Array = np.ndarray[Any, Any]
+Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+
+ROWS = 3
+"""Where no program on the device says how many."""
+
+_DRAWS = "it draws random numbers: no two runs agree"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Built:
+    """What there is of a model before its artifact is whole."""
+
+    job: Job
+    compiled: Mapping[str, Compiled]
+    """By signature or `stage_key`."""
+    arrays: Mapping[str, Array]
+    """The weights, by their stored names."""
+
+    def program(self, key: str) -> compiler.LoadedProgram:
+        """The sample of a signature's or a stage's programs, with weights of its own."""
+        found = self.compiled[key]
+        placed = compiler.Weights(self.job.target)
+        placed.place({name: self.arrays[name] for name in found.sample.weights})
+        return loader.program(found.executable, found.sample, placed, self.job.target)
+
+
+class _Skipped(Exception):
+    """Why nothing can be compared."""
+
+
+def signature(built: Built, key: str, entry: SignatureEntry) -> dict[str, Any]:
+    """JSON: the error of every output on inputs that TensorFlow takes, or why there is none."""
+    job = built.job
+    job.steps.step(f"check {key} against TensorFlow")
+    try:
+        if reason := check.incomparable(job.model.ops.get(key, ())):
+            raise _Skipped(reason)
+        given, errors = (_staged if entry.stages else _whole)(built, key, entry)
+    except _Skipped as skipped:
+        return {"skipped": str(skipped)}
+    return {
+        "input_shapes": {name: list(array.shape) for name, array in given.items()},
+        "outputs": [error.to_json() | {"ok": error.ok} for error in errors],
+    }
+
+
+def _whole(
+    built: Built, key: str, entry: SignatureEntry
+) -> tuple[Mapping[str, Array], list[check.OutputError]]:
+    """Of a signature that is one device program."""
+    job, sample = built.job, built.compiled[key].sample
+    if sample.random:
+        raise _Skipped(_DRAWS)
+    run = functools.partial(job.tensorflow.run, job.model, key)
+    try:
+        inputs, want = check.sample_and_run(entry.spec, sample.input_shapes, 0, run)
+    except ModelError as error:  # its process may also die of them
+        raise _Skipped(f"TensorFlow does not run it on random inputs: {error}") from error
+    return inputs, check.compare(built.program(key).run(inputs), want)
+
+
+def _staged(
+    built: Built, key: str, entry: SignatureEntry
+) -> tuple[Mapping[str, Array], list[check.OutputError]]:
+    """Of a signature that is cut, or that TensorFlow runs whole: one stage after another."""
+    job = built.job
+    runs = [_run(built, key, number, stage) for number, stage in enumerate(entry.stages)]
+    samples = [
+        built.compiled[stage_key(key, number)].sample
+        for number, stage in enumerate(entry.stages)
+        if stage.host is None
+    ]
+    if any(sample.random for sample in samples):
+        raise _Skipped(_DRAWS)
+    try:
+        found = job.tensorflow.sample(job.model, key, _rows(entry.stages, samples), 0)
+    except ModelError as error:
+        raise _Skipped(f"TensorFlow does not run it: {error}") from error
+    if isinstance(found, Refused):
+        raise _Skipped(found.reason)
+    values = dict(found.inputs)
+    try:
+        for stage, run in zip(entry.stages, runs, strict=True):
+            values |= run({name: values[name] for name in stage.spec.inputs})
+    except JaxrtError as error:
+        said = f"its stages fail where TensorFlow does not: {error}"
+        return found.inputs, check.failed(found.answers, said)
+    return found.inputs, check.compare(values, found.answers)
+
+
+def _run(built: Built, key: str, number: int, stage: StageEntry) -> Run:
+    """What runs a stage."""
+    job = built.job
+    if stage.host is not None:
+        return _host(job, stage.host)
+    if not stage.programs:
+        raise _Skipped(f"stage {number} has no program: nobody planned its sizes")
+    program = built.program(stage_key(key, number))
+
+    def run(given: Mapping[str, Array]) -> Mapping[str, Array]:
+        shapes = {name: array.shape for name, array in given.items()}
+        if shapes != program.input_shapes:
+            raise _Skipped(f"stage {number} has no program for {shapes}")
+        return program.run(given)
+
+    return run
+
+
+def _host(job: Job, host: HostEntry) -> Run:
+    """TensorFlow itself only runs in its own process here, by what a server runs it with."""
+    file: Callable[[str], Path] = job.writer.file
+    if host.executor == "native":
+        return native.opened(host, file).run
+    return functools.partial(job.tensorflow.run_host, job.model, host, file=file)
+
+
+def _rows(stages: tuple[StageEntry, ...], samples: list[ProgramEntry]) -> int:
+    """The rows that every sample has."""
+    found = {
+        program.input_shapes[name][0]
+        for program, stage in zip(samples, [s for s in stages if s.host is None], strict=True)
+        for name, tensor in stage.spec.inputs.items()
+        if name in program.input_shapes and tensor.shape and tensor.shape[0] is None
+    }
+    return max(found, default=ROWS)
