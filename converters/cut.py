@@ -164,8 +164,10 @@ def _before(
         start = vertex(source) if source in problem.places else _SOURCE
         crossing = f"{tensor} crosses"
         network.edge(start, crossing, problem.cost(tensor))
+        # What cannot cross is answered from the host that computes it.
+        kept = stage % 2 == 0 and problem.cost(tensor) == math.inf
         for reader in found:
-            if not _stays(source, reader, fixed):
+            if not _stays(source, reader, fixed) and not (kept and reader == "<answer>"):
                 network.edge(crossing, vertex(reader), math.inf)
     reached = network.source_side()
     return [n for n in problem.order if vertex(n) in reached]

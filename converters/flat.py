@@ -17,6 +17,7 @@ from jaxrt.converters.simplify import simplified
 from jaxrt.converters.subgraph import Node, callees, canonical, producer
 from jaxrt.converters.tensor_lists import with_lists
 from jaxrt.converters.values import by_value
+from jaxrt.converters.writes import without_writes
 
 STRING, RESOURCE, VARIANT, BOOL, INT32, INT64 = 7, 20, 21, 10, 3, 9
 """DataType numbers."""
@@ -78,7 +79,7 @@ def flattened(
         inner = read(functions[name], functions)
         if any(n.op in CONTROL_FLOW for n in inner.nodes.values()):
             functions[name] = write(name, functionalize(inner, functions), functions)
-    body = functionalize(body, functions)
+    body = without_writes(functionalize(body, functions), functions)
     types = dict(body.args)
     handles = {
         f"{a}:0": tf.as_dtype(w.parameter.dtype).as_datatype_enum

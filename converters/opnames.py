@@ -56,3 +56,6 @@ HOST = re.compile(
 
 PLUMBING = {"Const", "Identity", "IdentityN", "PartitionedCall", "StatefulPartitionedCall"}
 """Ops that carry tensors of any dtype: nobody's reason."""
+
+SIZED_BY_DATA = {"Where", "Unique", "NonMaxSuppressionV3"}
+"""Ops that XLA has kernels for, whose shapes of bounded but unknown size nothing compiles."""

@@ -1,12 +1,22 @@
 """Which signatures XLA cannot take, said before TensorFlow's bridge is asked and dies of it."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tensorflow.core.framework import types_pb2
 from tensorflow.python.framework import op_def_registry
 
-from jaxrt.converters.opnames import CHANGES, CONTROL_FLOW, FILLS, HOST, PLUMBING, VARIABLES
+from jaxrt.converters import kernels, observed
+from jaxrt.converters.opnames import (
+    CHANGES,
+    CONTROL_FLOW,
+    FILLS,
+    HOST,
+    PLUMBING,
+    SIZED_BY_DATA,
+    VARIABLES,
+)
 from jaxrt.converters.records import Kind, Refused
 from jaxrt.converters.subgraph import Node, Subgraph, callees, canonical, producer
 
@@ -18,13 +28,13 @@ _BRANCHING = {"If", "StatelessIf", "Case", "StatelessCase"}
 
 def refusals(parts: Mapping[str, Subgraph], meta_graph: Any) -> dict[str, Refused]:
     """Signature → why it cannot be lowered at any shape; the others are absent."""
-    changed = {key: _changed(part) for key, part in parts.items()}
-    anywhere = {variable for found in changed.values() for variable in found}
+    states = _states(parts)
     found = {}
     for key, part in sorted(parts.items()):
         signature = meta_graph.signature_def[key]
-        refused = _host(key, part, signature) or _state(key, part, changed[key], anywhere)
-        refused = refused or _control_flow(key, part) or _growing(key, part)
+        refused = _host(key, part, signature) or _state(key, part, states)
+        refused = refused or _unseen(key, part) or _control_flow(key, part)
+        refused = refused or _growing(key, part) or _kernels(key, part) or _sizes(key, part)
         if refused:
             found[key] = refused
     return found
@@ -32,9 +42,7 @@ def refusals(parts: Mapping[str, Subgraph], meta_graph: Any) -> dict[str, Refuse
 
 def state(parts: Mapping[str, Subgraph], meta_graph: Any, key: str) -> Refused | None:
     """Why a signature cannot be cut: it changes variables or tables, or reads changed ones."""
-    changed = {name: _changed(part) for name, part in parts.items()}
-    anywhere = {variable for found in changed.values() for variable in found}
-    found = _state(key, parts[key], changed[key], anywhere)
+    found = _state(key, parts[key], _states(parts))
     if found is not None:
         return found
     filling = sorted({n.op for n in parts[key].walk() if FILLS.match(n.op)})
@@ -129,17 +137,66 @@ def _dtypes(node: Node, argument: Any) -> Sequence[int]:
     return [argument.type]
 
 
-def _state(key: str, part: Subgraph, changed: set[str], anywhere: set[str]) -> Refused | None:
-    ops = sorted({node.op for node in part.walk() if CHANGES.match(node.op)})
-    if ops:
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _States:
+    """By signature: the names of the variables that it changes, and that its answers show."""
+
+    changed: Mapping[str, set[str]]
+    seen: Mapping[str, set[str]]
+
+
+def _states(parts: Mapping[str, Subgraph]) -> _States:
+    return _States(
+        changed={key: _changed(part) for key, part in parts.items()},
+        seen={key: observed.variables(part) for key, part in parts.items()},
+    )
+
+
+def _state(key: str, part: Subgraph, states: _States) -> Refused | None:
+    ops = _changing(part)
+    changed = states.changed[key]
+    if ops and (not changed or observed.has_visible_change(part) or changed & _any_of(states.seen)):
         names = f" ({_listed(sorted(changed))})" if changed else ""
         reason = f"It changes state{names}: {_listed(ops)}."
-        return Refused(signature=key, kind=Kind.STATE, reason=reason, ops=tuple(ops))
-    read = sorted({n.name for n in part.nodes.values() if n.op in VARIABLES} & anywhere)
+        return Refused(signature=key, kind=Kind.STATE, reason=reason, ops=ops)
+    read = sorted(states.seen[key] & _any_of(states.changed))
     if read:
         reason = f"It reads state that another signature changes: {_listed(read)}."
         return Refused(signature=key, kind=Kind.STATE, reason=reason)
     return None
+
+
+def _unseen(key: str, part: Subgraph) -> Refused | None:
+    """XLA would hand changed variables back. A cut leaves out changes that no answer shows."""
+    ops = _changing(part)
+    if not ops:
+        return None
+    reason = f"It changes state that no answer shows: {_listed(ops)}."
+    return Refused(signature=key, kind=Kind.STATE, reason=reason, ops=ops)
+
+
+def _changing(part: Subgraph) -> tuple[str, ...]:
+    return tuple(sorted({node.op for node in part.walk() if CHANGES.match(node.op)}))
+
+
+def _any_of(found: Mapping[str, set[str]]) -> set[str]:
+    return {name for names in found.values() for name in names}
+
+
+def _kernels(key: str, part: Subgraph) -> Refused | None:
+    ops = tuple(sorted(kernels.missing(part.walk(), part.functions)))
+    if not ops:
+        return None
+    reason = f"TensorFlow's XLA bridge has no kernel for {_listed(ops)}."
+    return Refused(signature=key, kind=Kind.BRIDGE, reason=reason, ops=ops)
+
+
+def _sizes(key: str, part: Subgraph) -> Refused | None:
+    ops = tuple(sorted({node.op for node in part.walk()} & SIZED_BY_DATA))
+    if not ops:
+        return None
+    reason = f"Data decide on the shape of what it computes: {_listed(ops)}."
+    return Refused(signature=key, kind=Kind.SHAPE, reason=reason, ops=ops)
 
 
 def _control_flow(key: str, part: Subgraph) -> Refused | None:
