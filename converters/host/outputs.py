@@ -25,6 +25,7 @@ ComputeAccidentalHits: indices ids weights
 CustomAggregator: output min max histogram
 DecodeProtoV2: sizes values*output_types
 DecodeWav: audio sample_rate
+DenseCountSparseOutput: output_indices output_values output_dense_shape
 DenseToDenseSetOperation: result_indices result_values result_shape
 DenseToSparseSetOperation: result_indices result_values result_shape
 DeserializeManySparse: sparse_indices sparse_values sparse_shape
@@ -82,6 +83,7 @@ ParseSingleSequenceExample: context_sparse_indices*Ncontext_sparse
   feature_list_sparse_shapes*Nfeature_list_sparse
   feature_list_dense_values*feature_list_dense_types
 Qr: q r
+RaggedCountSparseOutput: output_indices output_values output_dense_shape
 RaggedCross: output_values output_row_splits
 RaggedFillEmptyRows: output_value_rowids output_values empty_row_indicator reverse_index_map
 RaggedGather: output_nested_splits*OUTPUT_RAGGED_RANK output_dense_values
@@ -98,6 +100,7 @@ Skipgram: vocab_word vocab_freq words_per_epoch current_epoch total_words_proces
 SoftmaxCrossEntropyWithLogits: loss backprop
 SparseAdd: sum_indices sum_values sum_shape
 SparseConcat: output_indices output_values output_shape
+SparseCountSparseOutput: output_indices output_values output_dense_shape
 SparseCross: output_indices output_values output_shape
 SparseCrossHashed: output_indices output_values output_shape
 SparseCrossV2: output_indices output_values output_shape
