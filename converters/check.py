@@ -129,7 +129,9 @@ def failed(want: Mapping[str, Tensor], why: str) -> list[OutputError]:
 def incomparable(ops: Collection[str]) -> str | None:
     """Why no two runs of a signature with these TensorFlow ops need to agree; None: they must."""
     drawing = sorted(op for op in ops if DRAWS.match(op))
-    return f"it draws random numbers: {', '.join(drawing)}" if drawing else None
+    if not drawing:
+        return None
+    return f"it draws random numbers: {', '.join(drawing)}; no two runs are equal bit for bit"
 
 
 def _compare_one(name: str, got: Tensor, want: Tensor, relative: float) -> OutputError:

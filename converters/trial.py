@@ -23,7 +23,7 @@ Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 ROWS = 3
 """Where no program on the device says how many."""
 
-_DRAWS = "it draws random numbers: no two runs agree"
+_DRAWS = "it draws random numbers; no two runs are equal bit for bit"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
