@@ -1,6 +1,6 @@
 """Where models run, as a Markdown table: the device's share of the FLOPs, who runs the host's part.
 
-python bench/gauntlet_table.py FOLDER... [--work DIR] [--batch-sizes 8] [--timeout SECONDS]
+python bench/gauntlet_table.py FOLDER... [--work DIR] [--batch-sizes 8] [--shape MODEL:NAME=N,N]
 
 Each directory in a FOLDER that is a SavedModel, or has one below it in a version directory, is
 compiled into an artifact and its report read. `--work` keeps the artifacts, and takes those that
@@ -9,17 +9,20 @@ it has already.
 
 import argparse
 import dataclasses
-import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxrt import target
 from jaxrt.artifact import open_artifact
+from jaxrt.buckets import Buckets
+from jaxrt.cli import building, console, options
 from jaxrt.errors import JaxrtError
 from jaxrt.serving.engine import source
+from jaxrt.target import Target
 from jaxrt.units import percent, size
 
 HEAD = (
@@ -112,39 +115,52 @@ def models(folders: Sequence[Path]) -> Iterator[Path]:
             yield path
 
 
-def compiled(model: Path, work: Path, batch_sizes: str, timeout: float) -> Path:
-    """The model's artifact. Raises RuntimeError with the last line of a compile that failed."""
-    artifact = work / f"{model.name}.jaxrt"
-    if artifact.is_dir():
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Compiler:
+    """Makes the artifacts that are not there."""
+
+    work: Path
+    batch_sizes: Buckets
+    shapes: tuple[str, ...]
+    """`MODEL:` and what `jaxrt compile --shape` takes for it."""
+    bridges: building.Bridges
+    target: Target
+
+    def artifact(self, model: Path) -> Path:
+        """The model's artifact. Raises JaxrtError where it cannot be made."""
+        artifact = self.work / f"{model.name}.jaxrt"
+        if not artifact.is_dir():
+            location = building.saved_model(model)
+            chosen = building.choose(
+                location.path,
+                batch_sizes=self.batch_sizes,
+                shapes=[s.partition(":")[2] for s in self.shapes if s.startswith(f"{model.name}:")],
+                tags=("serve",),
+                check=False,
+            )
+            with console.progress(model.name) as steps:
+                building.build(
+                    location,
+                    artifact,
+                    chosen,
+                    target=self.target,
+                    bridges=self.bridges,
+                    steps=steps,
+                )
         return artifact
-    command = [sys.executable, "-m", "jaxrt", "compile", model, "-o", artifact]
-    options = ["--batch-sizes", batch_sizes, "--no-check"]
-    try:
-        done = subprocess.run(
-            [*map(str, command), *options],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=timeout,
-        )
-    except subprocess.TimeoutExpired:
-        raise RuntimeError(f"not compiled within {timeout:.0f} s") from None
-    if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
-    return artifact
 
 
-def table(paths: Sequence[Path], work: Path, batch_sizes: str, timeout: float) -> list[Row]:
+def table(paths: Iterable[Path], compiler: Compiler) -> list[Row]:
     """Progress goes to stderr."""
     found = []
     for path in paths:
         print(path.name, file=sys.stderr, flush=True)
         try:
-            artifact = compiled(path, work, batch_sizes, timeout)
-        except RuntimeError as error:
+            artifact = compiler.artifact(path)
+        except JaxrtError as error:
             found.append(Row(cells=(path.name, "–", f"not compiled: {error}", "", "", "", "")))
             continue
-        with open_artifact(artifact) as opened:
+        with open_artifact(artifact, verify=False) as opened:
             found += rows(path.name, opened.report())
     return found
 
@@ -158,13 +174,19 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
     parser.add_argument("--work", type=Path, metavar="DIR", help="keeps the artifacts")
     parser.add_argument("--batch-sizes", default="8")
-    parser.add_argument("--timeout", type=float, default=600.0, metavar="SECONDS")
+    parser.add_argument("--shape", action="append", default=[], metavar="MODEL:NAME=N,N")
     chosen = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, building.Bridges() as bridges:
         work = chosen.work or Path(scratch)
         work.mkdir(parents=True, exist_ok=True)
-        paths = list(models(chosen.folders))
-        print(markdown(table(paths, work, chosen.batch_sizes, chosen.timeout)))
+        compiler = Compiler(
+            work=work,
+            batch_sizes=options.buckets(chosen.batch_sizes),
+            shapes=tuple(chosen.shape),
+            bridges=bridges,
+            target=target.select("cpu"),
+        )
+        print(markdown(table(models(chosen.folders), compiler)))
     return 0
 
 
