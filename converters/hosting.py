@@ -72,8 +72,8 @@ def host_entry(
 def _missing(parsed: graph.Graph, stage: Stage) -> tuple[str, ...]:
     """Ops that only TensorFlow runs, or runs to the last digit."""
     feeds, fetches = tuple(stage.feeds.values()), tuple(stage.fetches.values())
-    lacking = native.missing(parsed, fetches, feeds, stage.tables)
-    return lacking + native.inexact(parsed, fetches, feeds) + stage.targets
+    lacking = native.missing(parsed, fetches, feeds, stage.tables, stage.targets)
+    return lacking + native.inexact(parsed, fetches, feeds, stage.targets)
 
 
 def _rowwise(parsed: graph.Graph, stage: Stage) -> bool:

@@ -132,23 +132,33 @@ def opened(entry: HostEntry, file: Callable[[str], Path]) -> Executor:
 
 
 def missing(
-    graph: Graph, outputs: Sequence[str], inputs: Sequence[str] = (), tables: Sequence[str] = ()
+    graph: Graph,
+    outputs: Sequence[str],
+    inputs: Sequence[str] = (),
+    tables: Sequence[str] = (),
+    targets: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """Ops without a rule that the tensors `outputs` need, sorted.
+    """Ops without a rule that the tensors `outputs` and the nodes `targets` need, sorted.
 
     `inputs` are tensors that are fed; `tables` are nodes whose contents are given.
     """
     fed = {canonical(tensor) for tensor in inputs}
     known = dict.fromkeys(tables)
     flat = inline(graph.nodes, graph.functions)
-    found = _missing(needed(flat, fed, outputs, known), graph.functions, known)
+    found = _missing(needed(flat, fed, outputs, known, targets), graph.functions, known)
     return tuple(sorted(found))
 
 
-def inexact(graph: Graph, outputs: Sequence[str], inputs: Sequence[str] = ()) -> tuple[str, ...]:
-    """Ops that the outputs need and whose floats may differ from TensorFlow's in the last digit."""
+def inexact(
+    graph: Graph,
+    outputs: Sequence[str],
+    inputs: Sequence[str] = (),
+    targets: Sequence[str] = (),
+) -> tuple[str, ...]:
+    """Ops that the outputs and the targets need and whose floats may differ from TensorFlow's in
+    the last digit."""
     fed = {canonical(tensor) for tensor in inputs}
-    nodes = needed(inline(graph.nodes, graph.functions), fed, outputs, {})
+    nodes = needed(inline(graph.nodes, graph.functions), fed, outputs, {}, targets)
     every = [n for node in nodes for n in _nested(node, graph.functions, {})]
     return tuple(sorted({n.op for n in every if n.op in OPS and not OPS[n.op].same(n)}))
 

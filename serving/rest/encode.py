@@ -1,6 +1,7 @@
 """Output tensors → the body of a predict answer, byte for byte as TF Serving lays it out."""
 
 import base64
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from jaxrt.errors import InvalidArgument
 from jaxrt.serving.engine.servable import HostTensors
 from jaxrt.serving.rest.json_string import quoted
 from jaxrt.serving.rest.layout import INDENT, Indented, Inline, Layout
-from jaxrt.serving.rest.number_text import joined
+from jaxrt.serving.rest.number_block import written
 from jaxrt.specs import DTYPES, TensorSpec
 
 _NUMBERS = frozenset(
@@ -39,16 +40,13 @@ def rows(outputs: HostTensors, specs: Mapping[str, TensorSpec]) -> bytes:
     Raises InvalidArgument if an output has no batch dimension, if outputs differ in it, or for a
     dtype that TF Serving cannot write.
     """
-    batch = _batch(outputs)
-    columns = {
-        name: _items(name, array, specs[name], Inline(2 if len(outputs) == 1 else 3))
-        for name, array in outputs.items()
-    }
-    if batch == 0:
+    if _batch(outputs) == 0:
         return b'{\n    "predictions": []\n}'
-    if len(columns) == 1:
-        (items,) = columns.values()
-        return b'{\n    "predictions": [' + b", ".join(items) + b"\n    ]\n}"
+    if len(outputs) == 1:
+        ((name, array),) = outputs.items()
+        items = _tensor(name, array, specs[name], Inline(1))
+        return b'{\n    "predictions": ' + items[:-1] + b"\n    ]\n}"
+    columns = {name: _items(name, array, specs[name], Inline(3)) for name, array in outputs.items()}
     names = [INDENT * 3 + quoted(_utf8(name)) + b": " for name in columns]
     objects = (
         b"\n" + INDENT * 2 + b"{\n" + b",\n".join(map(bytes.__add__, names, row)) + b"\n        }"
@@ -95,14 +93,16 @@ def _items(name: str, array: Array, spec: TensorSpec, layout: Layout) -> Sequenc
     """[n, ...] → n texts."""
     rank = _text_rank(array.shape[1:])
     row = layout.end(rank) + b"\0" + layout.start(rank)
-    text = _leaves(name, array, spec, layout, array.shape[1 : rank + 1], row)
-    return (layout.start(rank) + text).split(b"\0")[:-1]
+    gaps = [layout.gap(rank, closed) for closed in range(rank)] + [row]
+    text = _leaves(name, array, spec, layout.level + rank, array.shape[: rank + 1], gaps)
+    return (layout.start(rank) + text + layout.end(rank)).split(b"\0")
 
 
 def _tensor(name: str, array: Array, spec: TensorSpec, layout: Layout) -> bytes:
     rank = _text_rank(array.shape)
-    text = _leaves(name, array, spec, layout, array.shape[:rank], layout.end(rank))
-    return layout.start(rank) + text
+    gaps = [layout.gap(rank, closed) for closed in range(rank)]
+    text = _leaves(name, array, spec, layout.level + rank, array.shape[:rank], gaps)
+    return layout.start(rank) + text + layout.end(rank)
 
 
 def _text_rank(shape: tuple[int, ...]) -> int:
@@ -114,43 +114,39 @@ def _leaves(
     name: str,
     array: Array,
     spec: TensorSpec,
-    layout: Layout,
+    depth: int,
     shape: tuple[int, ...],
-    last: bytes,
+    gaps: Sequence[bytes],
 ) -> bytes:
-    """The leaves of tensors of `shape`, one after the other; `last` follows each tensor."""
-    separators = [layout.gap(len(shape), closed) for closed in range(len(shape))] + [last]
+    """The leaves of a tensor of `shape`; `gaps[k]` where the innermost k dimensions end."""
     if array.size == 0:
-        count = math.prod(array.shape[: array.shape.index(0)])
-        return _interleave([b"[]"] * count, _closed(shape, count), separators)
-    closed = _closed(shape, array.size)
+        count = math.prod(shape)
+        return _interleave([b"[]"] * count, _closed(shape, count), gaps)
     if spec.dtype == "string":
         strings = array.ravel().tolist()
-        depth = layout.level + len(shape)
         texts = _base64(strings, depth) if name.endswith("_bytes") else map(quoted, strings)
-        return _interleave(texts, closed, separators)
+        return _interleave(texts, _closed(shape, array.size), gaps)
     if spec.dtype not in _NUMBERS:
         raise InvalidArgument(
             f"Failed to write JSON value for tensor type: {DTYPES[spec.dtype].text}"
         )
-    numbers = np.asarray(array, DTYPES[spec.dtype].numpy).ravel()
-    return joined(numbers, closed, [text.decode() for text in separators]).encode()
+    return written(np.asarray(array, DTYPES[spec.dtype].numpy), gaps)
 
 
 def _closed(shape: tuple[int, ...], count: int) -> np.ndarray[Any, np.dtype[np.intp]]:
-    """[count]: how many of the innermost dimensions end after each leaf."""
+    """[count - 1]: how many of the innermost dimensions end between two leaves."""
     closed = np.zeros(count, np.intp)
     step = 1
     for size in reversed(shape):
         step *= size
         closed[step - 1 :: step] += 1
-    return closed
+    return closed[:-1]
 
 
 def _interleave(
     texts: Iterable[bytes], closed: np.ndarray[Any, Any], separators: Sequence[bytes]
 ) -> bytes:
-    gaps = map(separators.__getitem__, closed.tolist())
+    gaps = itertools.chain(map(separators.__getitem__, closed.tolist()), (b"",))
     return b"".join(map(bytes.__add__, texts, gaps))
 
 

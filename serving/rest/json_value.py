@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -59,18 +60,18 @@ class Numbers:
         marks = self.text.translate(None, _NOT_STRUCTURE)
         depth = len(marks) - len(marks.lstrip(b"["))
         shape: list[int] = []
-        leaf = b""
+        part = b""
         for level in range(depth, 0, -1):
-            close = marks.find(b"]", level)
-            size = marks.count(b",", level, close) + 1
-            one = b"[" + b",".join([leaf] * size) + b"]"
-            if marks[level - 1 : close + 1] != one:
+            # The first list of this level, if it is regular: `part`s with commas between them.
+            inner = depth - level
+            end = marks.find(b"]" * (inner + 1), level)
+            size, rest = divmod(end + inner - level + 1, len(part) + 1)
+            if end < 0 or rest:
                 return None
-            # Only lists of exactly this form collapse to a leaf; a leftover is a ragged list.
-            marks = marks.replace(one, b"x")
-            leaf = b"x"
+            part = b"[" + b",".join([part] * size) + b"]"
             shape.append(size)
-        return tuple(reversed(shape)) if marks == b"x" else None
+        # Lists that are all like the first ones have exactly these brackets and commas.
+        return tuple(reversed(shape)) if part == marks else None
 
     def array(self, kind: NumberKind) -> np.ndarray[Any, Any] | None:
         """`shape` of float64 ("d"), int64 ("i") or uint64 ("u").
@@ -85,7 +86,7 @@ class Numbers:
         except (TypeError, ValueError):
             return None
         # [[1], []] has the marks of [[1], [2]]: the number of values tells them apart.
-        return flat.reshape(self.shape) if flat.size == np.prod(self.shape) else None
+        return flat.reshape(self.shape) if flat.size == math.prod(self.shape) else None
 
 
 Value: TypeAlias = "None | bool | int | float | bytes | list[Any] | Object | Numbers"
