@@ -49,7 +49,10 @@ def read(path: str, tags: Sequence[str]) -> Source:
     record = ModelRecord(
         path=path,
         tags=tuple(tags),
-        signatures={k: signature_spec(s) for k, s in sorted(meta_graph.signature_def.items())},
+        signatures={
+            k: _fed(signature_spec(s), meta_graph.graph_def)
+            for k, s in sorted(meta_graph.signature_def.items())
+        },
         refused=_refused(meta_graph, parts),
         ops={key: part.ops for key, part in parts.items()},
         tensorflow_version=meta_graph.meta_info_def.tensorflow_version,
@@ -72,6 +75,23 @@ def signature_spec(signature: Any) -> SignatureSpec:
         method_name=signature.method_name,
         defaults={k: _tensor_proto(v) for k, v in sorted(defaults.items())},
     )
+
+
+def _fed(spec: SignatureSpec, graph: Any) -> SignatureSpec:
+    """Inputs with the dtypes that their placeholders have, whatever the signature declares.
+
+    TF Serving's own saved_model_half_plus_three declares floats and takes serialized Examples.
+    """
+    nodes = {f"{n.name}:0": n for n in graph.node if n.op.startswith("Placeholder")}
+    inputs = {}
+    for alias, tensor in spec.inputs.items():
+        node = nodes.get(tensor.name)
+        dtype = tensor.dtype if node is None else _base(node.attr["dtype"].type)[0]
+        wrong = "invalid" not in (dtype, tensor.dtype) and dtype != tensor.dtype
+        if wrong:
+            tensor = dataclasses.replace(tensor, dtype=dtype, declared=tensor.dtype)
+        inputs[alias] = tensor
+    return dataclasses.replace(spec, inputs=inputs)
 
 
 def _parse(path: Path) -> Any:

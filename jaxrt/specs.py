@@ -80,6 +80,11 @@ class TensorSpec:
     """None: unknown rank."""
     is_ref: bool = False
     """The SavedModel declared DT_..._REF (TF1's reference variables)."""
+    declared: str | None = None
+    """The dtype that the signature declares, where its graph has another: a key of DTYPES.
+
+    TF Serving shows it, and feeds what the graph takes.
+    """
 
     @property
     def shape(self) -> tuple[int | None, ...] | None:
@@ -90,7 +95,8 @@ class TensorSpec:
 
     def to_json(self) -> dict[str, Any]:
         dims = None if self.dims is None else [[d.size, d.name] for d in self.dims]
-        return {"name": self.name, "dtype": self.dtype, "dims": dims, "is_ref": self.is_ref}
+        found = {"name": self.name, "dtype": self.dtype, "dims": dims, "is_ref": self.is_ref}
+        return found if self.declared is None else {**found, "declared": self.declared}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "TensorSpec":
@@ -100,6 +106,7 @@ class TensorSpec:
             dtype=data["dtype"],
             dims=None if dims is None else tuple(Dim(size, name) for size, name in dims),
             is_ref=data["is_ref"],
+            declared=data.get("declared"),
         )
 
 

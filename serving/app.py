@@ -38,6 +38,7 @@ def build_app(
     clock: Callable[[], float] = time.monotonic,
     timeout_ms: int = TIMEOUT_MS,
     cors: bool = False,
+    check_method_name: bool = False,
     lifespan: Callable[[Starlette], AbstractAsyncContextManager[Any]] | None = None,
 ) -> Starlette:
     """GET /healthz, GET /readyz and TF Serving's API under /v1/.
@@ -55,6 +56,8 @@ def build_app(
         names = ", ".join(unready())
         return PlainTextResponse(f"not ready: {names}" if names else "not ready", status_code=503)
 
-    api = RestApi(models, clock=clock, timeout_ms=timeout_ms, cors=cors)
+    api = RestApi(
+        models, clock=clock, timeout_ms=timeout_ms, cors=cors, check_method_name=check_method_name
+    )
     routes = [Route("/healthz", healthz), Route("/readyz", readyz), _Everything(api)]
     return Starlette(routes=routes, lifespan=lifespan)

@@ -52,6 +52,12 @@ from jaxrt.cli import console, options
     default=False,
     help="Labels may name versions that are not loaded.",
 )
+@click.option(
+    "--enable_signature_method_name_check",
+    type=bool,
+    default=False,
+    help="Classify and regress only with signatures whose method_name says so.",
+)
 @options.device_option
 @options.compile_options
 @click.option(

@@ -38,6 +38,7 @@ class Settings:
     rest_api_timeout_in_ms: int
     rest_api_enable_cors_support: bool
     allow_version_labels_for_unavailable_models: bool
+    enable_signature_method_name_check: bool
     device: str
     batch_sizes: str
     shapes: tuple[str, ...]
@@ -111,6 +112,7 @@ def _run(
         unready=lambda: names,
         timeout_ms=settings.rest_api_timeout_in_ms,
         cors=settings.rest_api_enable_cors_support,
+        check_method_name=settings.enable_signature_method_name_check,
     )
     return server.run(app, sock, start=start, drain=manager.drain, grace_seconds=settings.grace)
 

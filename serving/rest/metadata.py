@@ -37,7 +37,7 @@ def _tensors(specs: Mapping[str, TensorSpec]) -> dict[str, Any]:
 def _tensor(spec: TensorSpec) -> dict[str, Any]:
     dims = spec.dims or ()
     return {
-        "dtype": DTYPES[spec.dtype].proto + ("_REF" if spec.is_ref else ""),
+        "dtype": DTYPES[spec.declared or spec.dtype].proto + ("_REF" if spec.is_ref else ""),
         "tensor_shape": {
             "dim": [{"size": str(dim.size), "name": dim.name} for dim in dims],
             "unknown_rank": spec.dims is None,

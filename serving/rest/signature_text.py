@@ -38,7 +38,9 @@ def signature_text(spec: SignatureSpec) -> str:
 
 def _fill(info: Any, tensor: TensorSpec) -> None:
     info.name = tensor.name
-    info.dtype = _numbers()[DTYPES[tensor.dtype].proto + (_REF if tensor.is_ref else "")]
+    info.dtype = _numbers()[
+        DTYPES[tensor.declared or tensor.dtype].proto + (_REF if tensor.is_ref else "")
+    ]
     info.tensor_shape.unknown_rank = tensor.dims is None
     for dim in tensor.dims or ():
         info.tensor_shape.dim.add(size=dim.size, name=dim.name)
