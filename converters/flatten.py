@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from jaxrt.converters.bodies import Body, Uncuttable, copied, plain
@@ -108,6 +109,15 @@ def _filled(name: str, found: Table) -> Table:
 
 
 def _table(key: int, value: int, keys: Any, values: Any) -> Table:
+    if keys.shape[1:] == values.shape[1:] == (1,):  # of a dense table of scalars
+        keys, values = keys[:, 0], values[:, 0]
+    if keys.ndim != 1 or values.ndim != 1:
+        raise Uncuttable("A table has more than one value for a key.")
+    # A dense table shows its empty places too, all with one key that nobody may look up.
+    unique, counts = np.unique(keys, return_counts=True)
+    if len(unique) < len(keys):
+        kept = np.isin(keys, unique[counts == 1])
+        keys, values = keys[kept], values[kept]
     return Table(
         key_dtype=tf.as_dtype(key).name,
         value_dtype=tf.as_dtype(value).name,

@@ -54,6 +54,15 @@ HOST = re.compile(
 )
 """Ops that run on the host whatever the dtypes of their tensors say."""
 
+SEEDED = re.compile(
+    r"""Stateless(
+        Random\w* | TruncatedNormal(V2)? | ParameterizedTruncatedNormal | Multinomial | Shuffle
+      | SampleDistortedBoundingBox
+    )$""",
+    re.VERBOSE,
+)
+"""Ops that draw the same numbers from the same seed, but for XLA, which draws others."""
+
 PLUMBING = {"Const", "Identity", "IdentityN", "PartitionedCall", "StatefulPartitionedCall"}
 """Ops that carry tensors of any dtype: nobody's reason."""
 

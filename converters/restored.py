@@ -150,7 +150,8 @@ def weight(name: str, captured: Any) -> Weight:
         parameter = Parameter(name=name, dtype=captured.dtype.name, shape=tuple(captured.shape))
         return Weight(parameter=parameter, read=lambda: _host(captured), constant=True)
     known = getattr(captured, "_handle_data", None)
-    if known is None or not known.is_set:
+    # A table that may change says the dtypes of its keys and of its values.
+    if known is None or not known.is_set or len(known.shape_and_type) != 1:
         parameter = Parameter(name=name, dtype="resource", shape=())
         return Weight(parameter=parameter, read=lambda: _host(captured))
     dtype = tf.as_dtype(known.shape_and_type[0].dtype)

@@ -14,6 +14,7 @@ from jaxrt.converters.opnames import (
     FILLS,
     HOST,
     PLUMBING,
+    SEEDED,
     SIZED_BY_DATA,
     VARIABLES,
 )
@@ -35,6 +36,7 @@ def refusals(parts: Mapping[str, Subgraph], meta_graph: Any) -> dict[str, Refuse
         refused = _host(key, part, signature) or _state(key, part, states)
         refused = refused or _unseen(key, part) or _control_flow(key, part)
         refused = refused or _growing(key, part) or _kernels(key, part) or _sizes(key, part)
+        refused = refused or _seeded(key, part)
         if refused:
             found[key] = refused
     return found
@@ -205,6 +207,14 @@ def _control_flow(key: str, part: Subgraph) -> Refused | None:
         return None
     reason = f"TF1 control flow depends on inputs: {_listed(ops)}."
     return Refused(signature=key, kind=Kind.CONTROL_FLOW, reason=reason, ops=tuple(ops))
+
+
+def _seeded(key: str, part: Subgraph) -> Refused | None:
+    ops = tuple(sorted({node.op for node in part.walk() if SEEDED.match(node.op)}))
+    if not ops:
+        return None
+    reason = f"XLA would draw other numbers from the same seed: {_listed(ops)}."
+    return Refused(signature=key, kind=Kind.HOST, reason=reason, ops=ops)
 
 
 def _growing(key: str, part: Subgraph) -> Refused | None:

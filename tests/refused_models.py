@@ -147,5 +147,47 @@ def shown(path: str) -> None:
     tf.saved_model.save(model, path, signatures={name: getattr(model, name) for name in names})
 
 
+@builder
+def told(path: str) -> None:
+    """Numbers drawn from seeds; tables of other kinds; strings that depend on nothing."""
+    import numpy as np
+    import tensorflow as tf
+
+    features = tf.TensorSpec([None, 4], tf.float32, name="x")
+    text = tf.TensorSpec([None], tf.string, name="text")
+    ids = tf.TensorSpec([None], tf.int64, name="ids")
+    lookup = tf.lookup.experimental
+
+    class Model(tf.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.kernel = tf.Variable(np.linspace(-1, 1, 12, dtype="f4").reshape(4, 3))
+            self.words = lookup.MutableHashTable(tf.string, tf.int64, -1)
+            self.words.insert(["a", "b"], tf.constant([2, 1], tf.int64))
+            self.weights = lookup.DenseHashTable(tf.int64, tf.float32, 0.5, -1, -2)
+            self.weights.insert(tf.constant([1, 5], tf.int64), [1.0, 5.0])
+
+        @tf.function(input_signature=[features, tf.TensorSpec([], tf.int32, name="seed")])
+        def drawn(self, x: Any, seed: Any) -> dict[str, Any]:
+            seeds = tf.stack([seed, 8])
+            noise = tf.random.stateless_normal(tf.shape(x), seeds)
+            fixed = tf.random.stateless_uniform([4], [3, 4])
+            chosen = tf.random.stateless_categorical(x, 2, seeds)
+            return {"y": (x + noise * fixed) @ self.kernel, "chosen": chosen}
+
+        @tf.function(input_signature=[text, ids, features])
+        def found(self, text: Any, ids: Any, x: Any) -> dict[str, Any]:
+            weights = self.weights.lookup(ids)
+            return {"words": self.words.lookup(text), "y": x @ self.kernel * weights[:, None]}
+
+        @tf.function(input_signature=[features, text])
+        def named(self, x: Any, text: Any) -> dict[str, Any]:
+            return {"y": x @ self.kernel, "names": tf.constant(["a", "b", "c"]), "same": text}
+
+    model = Model()
+    names = ("drawn", "found", "named")
+    tf.saved_model.save(model, path, signatures={name: getattr(model, name) for name in names})
+
+
 if __name__ == "__main__":
     savedmodels.main(sys.argv[1:])

@@ -22,7 +22,7 @@ Find = Callable[[str, str], Served]
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    return refused_models.build(folder, "kernelless", "unread", "shown")
+    return refused_models.build(folder, "kernelless", "unread", "shown", "told")
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +114,26 @@ def test_a_change_that_an_answer_shows_is_not_cut_away(
     assert isinstance(found, Refused)
     assert found.kind is Kind.STATE
     assert named in found.reason
+
+
+def test_numbers_drawn_from_a_seed_are_those_that_tensorflow_draws(served: Find) -> None:
+    found = served("told", "drawn")
+    assert "StatelessRandomNormalV2" in found.ops("host")
+    assert "MatMul" in found.ops("device")
+    assert not {op for op in found.ops("device") if op.startswith("StatelessRandom")}
+    found.check({"x": X, "seed": np.asarray(7, "i4")})
+
+
+def test_tables_that_nobody_changes_any_more_are_read(served: Find) -> None:
+    found = served("told", "found")
+    assert "MatMul" in found.ops("device")
+    text = np.asarray([b"a", b"b", b"c", b"", b"a"], object)
+    answers = found.check({"text": text, "ids": np.asarray([1, 5, 2, 7, 1]), "x": X})
+    assert answers["words"].tolist() == [2, 1, -1, -1, 2]
+
+
+def test_strings_that_depend_on_nothing_are_given_by_the_host(served: Find) -> None:
+    found = served("told", "named")
+    assert found.places == ["device", "host"]
+    text = np.asarray([b"a", b"b", b"c", b"", b"a"], object)
+    found.check({"x": X, "text": text})
