@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from jaxrt.converters.seams import Steps, TensorFlow
 from jaxrt.errors import ConversionError, UsageError
 from jaxrt.manifest import Manifest, SignatureEntry, Source, TargetRecord
 from jaxrt.program import Shapes
+from jaxrt.specs import SignatureSpec
 from jaxrt.target import Target
 
 INIT_OP = "__saved_model_init_op"
@@ -92,15 +94,21 @@ def build(
     model = tensorflow.open_model(path, options.tags)
     job = emit.Job(tensorflow=tensorflow, model=model, target=target, steps=steps, writer=writer)
     chosen = _chosen(model, options)
-    ways = routes.route(tensorflow, model, chosen, optimize=options.optimize)
+    whole = {key: _plan(key, model.signatures[key], options) for key in chosen}
+    ways = _routes(job, chosen, whole, options, allow_empty)
     parts = routes.parts(model, ways)
-    plans = {key: _plan(part, options) for key, part in parts.items()}
+    plans = {key: _part_plan(part, whole[part.signature], options) for key, part in parts.items()}
     steps.total(_count(plans, chosen, options))
-    lowerer = routes.PartLowerer(tensorflow, parts)
-    converted = {
-        key: conversion.convert(lowerer, model, key, plan, step=steps.step)
-        for key, plan in plans.items()
-    }
+    converted = _converted(job, parts, plans)
+    declined = {k: f.refused for k, f in converted.items() if f.refused and k in whole}
+    again = _routes(job, list(declined), whole, options, allow_empty, declined=declined)
+    for key in [k for k, way in again.items() if way.stages]:
+        ways[key] = again[key]  # what XLA declines is some of it
+        del parts[key], plans[key], converted[key]
+        cut = routes.parts(model, {key: ways[key]})
+        plans |= {k: _part_plan(part, whole[key], options) for k, part in cut.items()}
+        parts |= cut
+        converted |= _converted(job, cut, plans)
     steps.step("prepare weights")
     weights = emit.prepare_weights(job, converted.values())
     compiled, failed = _compile(job, converted, weights)
@@ -135,6 +143,35 @@ def build(
         )
     )
     return writer.commit(_manifest(naming, options, target, signatures))
+
+
+def _routes(
+    job: emit.Job,
+    signatures: Sequence[str],
+    whole: Mapping[str, planning.Plan],
+    options: Options,
+    allow_empty: bool,
+    *,
+    declined: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, routes.Route]:
+    return routes.route(
+        job.tensorflow,
+        job.model,
+        signatures,
+        optimize=options.optimize,
+        open_sizes=lambda key: allow_empty or bool(whole[key].programs),
+        declined=declined,
+    )
+
+
+def _converted(
+    job: emit.Job, parts: Mapping[str, routes.Part], plans: Mapping[str, planning.Plan]
+) -> dict[str, ConvertedSignature]:
+    lowerer = routes.PartLowerer(job.tensorflow, parts)
+    return {
+        key: conversion.convert(lowerer, job.model, key, plans[key], step=job.steps.step)
+        for key in parts
+    }
 
 
 def _compile(
@@ -213,15 +250,23 @@ def _chosen(model: ModelRecord, options: Options) -> list[str]:
     ]
 
 
-def _plan(part: routes.Part, options: Options) -> planning.Plan:
-    whole = part.stage is None
+def _plan(key: str, spec: SignatureSpec, options: Options) -> planning.Plan:
     return planning.plan(
-        part.key,
-        part.spec,
+        key,
+        spec,
         buckets=options.buckets,
-        rules=options.rules if whole else (),
-        observed=options.observed.get(part.signature, ()) if whole else (),
+        rules=options.rules,
+        observed=options.observed.get(key, ()),
     )
+
+
+def _part_plan(part: routes.Part, whole: planning.Plan, options: Options) -> planning.Plan:
+    """`whole`: that of its signature."""
+    if part.stage is None:
+        return whole
+    if part.like:
+        return planning.of_stage(part.spec, part.like, whole)
+    return planning.plan(part.key, part.spec, buckets=options.buckets)
 
 
 def _count(plans: Mapping[str, planning.Plan], chosen: Sequence[str], options: Options) -> int:

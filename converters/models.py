@@ -138,6 +138,7 @@ class Models:
         key = (request["path"], *request["tags"])
         if key not in self._models:
             self._models[key] = Model(read(request["path"], request["tags"]), self._file)
+        self._models[key].closed = frozenset(request.get("closed", ()))
         return self._models[key]
 
     def _written(self, name: str, array: arrays.Array, dtype: str) -> dict[str, Any]:
@@ -159,7 +160,9 @@ class Model:
         self._file = file
         self._restored: Restored1 | Restored2 | None = None
         self._functions: dict[str, Function] = {}
-        self._staged: dict[str, Staged | Refused] = {}
+        self.closed: frozenset[str] = frozenset()
+        """Signatures of which nothing crosses that has sizes which inputs leave open."""
+        self._staged: dict[tuple[str, bool], Staged | Refused] = {}
 
     def lower(
         self, signature: str, shapes: Mapping[str, Sequence[int]], stage: int | None
@@ -201,11 +204,12 @@ class Model:
     def staged(self, signature: str) -> Staged | Refused:
         """Raises ConversionError for an unknown signature."""
         self._known(signature)
-        if signature not in self._staged:
-            self._staged[signature] = self._cut(signature)
-        return self._staged[signature]
+        open_sizes = signature not in self.closed
+        if (signature, open_sizes) not in self._staged:
+            self._staged[signature, open_sizes] = self._cut(signature, open_sizes)
+        return self._staged[signature, open_sizes]
 
-    def _cut(self, signature: str) -> Staged | Refused:
+    def _cut(self, signature: str, open_sizes: bool) -> Staged | Refused:
         record = self.source.record
         refused = record.refused.get(signature)
         if refused is not None and refused.kind is Kind.ENCODING:
@@ -216,7 +220,8 @@ class Model:
         restored = self._restore()
         whole = functools.partial(self._whole, signature)
         try:
-            return Staged(restored, signature, record.signatures[signature], self._file, whole)
+            spec = record.signatures[signature]
+            return Staged(restored, signature, spec, self._file, whole, open_sizes=open_sizes)
         except ModelError:
             raise
         except Uncuttable as error:

@@ -76,7 +76,9 @@ class Compiler:
         """The signature, or the device stage, that the engine knows as `key`."""
         if key not in self._parts:
             signature = key if key in model.signatures else key.rpartition("[")[0]
-            ways = routes.route(tensorflow, model, [signature], optimize=True)
+            # A stage of what looked like one program was found when the model was built.
+            declined = {} if key in model.signatures else {signature: "it was cut"}
+            ways = routes.route(tensorflow, model, [signature], optimize=True, declined=declined)
             if (why := ways[signature].whole) is not None:
                 raise ConversionError(why)
             self._parts |= routes.parts(model, ways)

@@ -11,7 +11,7 @@ from tensorflow.python.framework import op_def_registry
 
 from jaxrt.converters.bodies import dtype, input_dtypes, outputs
 from jaxrt.converters.flat import RESOURCE, STRING, VARIANT, Flat, deep_nodes
-from jaxrt.converters.opnames import HOST
+from jaxrt.converters.opnames import HOST, SEEDED, SIZED_BY_DATA
 from jaxrt.converters.shapes_tf import ROWS, Inferred, Shape
 from jaxrt.converters.subgraph import Node, canonical, producer
 
@@ -49,6 +49,10 @@ HANDLES = (VARIANT, RESOURCE)
 """What no array carries."""
 
 
+Opened = tuple[tuple[str, int] | int | None, ...]
+"""For each dimension: None for rows, a number, or the input and its dimension that is as large."""
+
+
 class Place(enum.Enum):
     HOST = "host"
     DEVICE = "device"
@@ -65,6 +69,13 @@ class Sizes:
     first: Inferred
     second: Inferred
     filled: Inferred
+    """With small sizes."""
+    again: Inferred | None = None
+    """With larger ones."""
+    inner: int = 8
+    """The smallest of the small sizes."""
+    marks: Mapping[tuple[int, int], tuple[str, int]] = dataclasses.field(default_factory=dict)
+    """A small and a large size → the input's alias and its dimension that has them."""
 
     def crossing(self, tensor: str) -> Shape:
         """The shape if it is known but for rows, which come first; else None."""
@@ -77,6 +88,26 @@ class Sizes:
         if (first[0], second[0]) != self.rows or first[1:] != second[1:]:
             return None
         return (None, *first[1:])
+
+    def opened(self, tensor: str) -> "Opened | None":
+        """The shape if it is known but for rows, which come first, and for sizes that inputs have;
+        None where that is not so, or is all known but for rows."""
+        every = (self.first, self.second, self.filled, self.again)
+        shapes = [None if s is None else s.shapes.get(tensor) for s in every]
+        if any(s is None or len(s) != len(shapes[0] or ()) for s in shapes):
+            return None
+        found: list[tuple[str, int] | int | None] = []
+        columns = zip(*(s for s in shapes if s is not None), strict=True)
+        for axis, (first, second, low, high) in enumerate(columns):
+            if axis == 0 and (first, second) == self.rows:
+                found.append(None)
+            elif first is not None and first == second:
+                found.append(first)
+            elif first is None and second is None and (low, high) in self.marks:
+                found.append(self.marks[low, high])
+            else:
+                return None
+        return tuple(found) if any(isinstance(n, tuple) for n in found[1:]) else None
 
     def known(self, tensor: str) -> bool:
         """Whether no data but the sizes of the inputs decide on the shape."""
@@ -135,6 +166,7 @@ def _free(flat: Flat) -> set[str]:
         definition = op_def_registry.get(of.op)
         stateful = definition is None or definition.is_stateful
         bound = of.op != "Const" and STRING in _all_dtypes(of, flat)  # to a host
+        bound = bound or any(SEEDED.match(n.op) for n in deep_nodes(of, flat.library))
         effect = name in flat.body.control
         if sources <= free | held and not (stateful or bound or effect):
             free.add(name)
@@ -150,6 +182,8 @@ def _reason(
     inside = deep_nodes(of, flat.library)
     if any(HOST.match(n.op) for n in inside):
         return "no device has such an op"
+    if any(SEEDED.match(n.op) for n in inside):
+        return "XLA would draw other numbers from the same seed"
     if any(STRING in _all_dtypes(n, flat) for n in inside):
         return "no device has strings"
     if any(producer(t) in flat.tables for t in of.input):
@@ -158,6 +192,8 @@ def _reason(
         return "XLA would keep the first size of a list that grows"
     if of.op in refused or of.name in refused or any(n.op in refused for n in inside):
         return "XLA has no kernel for it"
+    if any(n.op in SIZED_BY_DATA for n in inside[1:]):
+        return "data decide on shapes inside it"
     for tensor in tensors:
         number = dtype_of(flat, canonical(tensor))
         if number not in HANDLES and not sizes.known(canonical(tensor)):
@@ -184,7 +220,8 @@ def can_cross(flat: Flat, sizes: Sizes, tensor: str) -> bool:
     if producer(tensor) in flat.inputs.values():
         return True  # the caller says what shapes these have
     number = dtype_of(flat, tensor)
-    return number not in HANDLES and sizes.crossing(tensor) is not None
+    known = sizes.crossing(tensor) is not None or sizes.opened(tensor) is not None
+    return number not in HANDLES and known
 
 
 def _is_stuck(of: Node, flat: Flat, sizes: Sizes, places: Mapping[str, Place]) -> bool:

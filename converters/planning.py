@@ -96,6 +96,38 @@ def plan(
     return _plan(signature, spec, (), (), buckets=buckets, rules=rules, observed=observed)
 
 
+def of_stage(
+    spec: SignatureSpec,
+    like: Mapping[str, tuple[tuple[str, int] | None, ...]],
+    whole: Plan,
+) -> Plan:
+    """The programs of a stage for those of its signature. `like`: input → for each dimension, the
+    signature's input and its dimension that is as large."""
+    found: dict[tuple[tuple[str, Sizes], ...], Planned] = {}
+    for planned in whole.programs:
+        shapes = {
+            alias: _like(tensor, like.get(alias, ()), planned)
+            for alias, tensor in spec.inputs.items()
+        }
+        rows = any(t.shape is None or t.shape[:1] == (None,) for t in spec.inputs.values())
+        batch = planned.batch if rows else None
+        stage = Planned(shapes=shapes, batch=batch, shared=spec.shared(shapes))
+        found.setdefault(tuple(shapes.items()), stage)
+    return dataclasses.replace(whole, programs=tuple(found.values()), otherwise=None)
+
+
+def _like(
+    tensor: TensorSpec, like: tuple[tuple[str, int] | None, ...], planned: Planned
+) -> tuple[int, ...]:
+    sizes = []
+    dims = tensor.shape or ()
+    for size, dim in zip(dims, like or (None,) * len(dims), strict=True):
+        if size is None:
+            size = planned.shapes[dim[0]][dim[1]] if dim is not None else planned.batch or 1
+        sizes.append(size)
+    return tuple(sizes)
+
+
 def _guessed(
     signature: str,
     spec: SignatureSpec,

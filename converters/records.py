@@ -155,16 +155,23 @@ class Value:
     """A key of jaxrt.specs.DTYPES."""
     shape: tuple[int | None, ...] | None
     """None for a size nobody knows; the first one then is the rows. None: unknown rank."""
+    like: tuple[tuple[str, int] | None, ...] = ()
+    """For each dimension, the signature's input and its dimension that is as large; None for rows
+    and numbers. Empty where there is none such."""
 
     def to_json(self) -> dict[str, Any]:
         shape = None if self.shape is None else list(self.shape)
-        return {"name": self.name, "dtype": self.dtype, "shape": shape}
+        like = [dim and list(dim) for dim in self.like]
+        return {"name": self.name, "dtype": self.dtype, "shape": shape, "like": like}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Value":
         shape = data["shape"]
         return cls(
-            name=data["name"], dtype=data["dtype"], shape=None if shape is None else tuple(shape)
+            name=data["name"],
+            dtype=data["dtype"],
+            shape=None if shape is None else tuple(shape),
+            like=tuple(dim and (dim[0], dim[1]) for dim in data["like"]),
         )
 
 

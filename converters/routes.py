@@ -1,7 +1,8 @@
 """How each signature of a model is served: one device program, stages, or TensorFlow as it is."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from jaxrt.converters.records import Lowered, ModelRecord, Refused, Segmented, Stage, Value
 from jaxrt.converters.seams import TensorFlow
@@ -19,6 +20,8 @@ class Part:
     signature: str
     stage: int | None
     spec: SignatureSpec
+    like: Mapping[str, tuple[tuple[str, int] | None, ...]] = dataclasses.field(default_factory=dict)
+    """Of a stage's inputs with sizes that the signature's inputs have: see records.Value."""
 
     @property
     def key(self) -> str:
@@ -38,24 +41,36 @@ class Route:
 
 
 def route(
-    tensorflow: TensorFlow, model: ModelRecord, signatures: Sequence[str], *, optimize: bool
+    tensorflow: TensorFlow,
+    model: ModelRecord,
+    signatures: Sequence[str],
+    *,
+    optimize: bool,
+    open_sizes: Callable[[str], bool] = lambda _: True,
+    declined: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Route]:
-    """Asks TensorFlow to cut what XLA does not take whole. Nothing is compiled yet."""
+    """Asks TensorFlow to cut what XLA does not take whole. Nothing is compiled yet.
+
+    `declined`: signature → why it cannot be one device program, where that is known already.
+
+    `open_sizes`: whether there will be programs for sizes that a signature leaves open beside the
+    rows. Where not, what has such sizes stays on the host, which takes any.
+    """
     found = {}
     for key in signatures:
         refused = model.refused.get(key)
         if not optimize:
             found[key] = Route(signature=key, whole="--disable_optimizer was given.")
-        elif refused is None and ASSERT not in model.ops.get(key, ()):
+        elif refused is None and key not in declined and ASSERT not in model.ops.get(key, ()):
             found[key] = Route(signature=key)
         else:
-            cut = tensorflow.segment(model, key)
+            cut = tensorflow.segment(model, key, open_sizes=open_sizes(key))
             if isinstance(cut, Segmented):
                 found[key] = Route(signature=key, stages=cut.stages)
-            elif refused is None:
+            elif refused is None and key not in declined:
                 found[key] = Route(signature=key)
             else:
-                found[key] = Route(signature=key, whole=cut.reason)
+                found[key] = Route(signature=key, whole=declined.get(key, cut.reason))
     return found
 
 
@@ -67,7 +82,8 @@ def parts(model: ModelRecord, routes: Mapping[str, Route]) -> dict[str, Part]:
             found.append(Part(signature=key, stage=None, spec=model.signatures[key]))
         for number, stage in enumerate(chosen.stages):
             if stage.where == "device":
-                found.append(Part(signature=key, stage=number, spec=spec_of(stage)))
+                like = {v.name: v.like for v in stage.inputs if v.like}
+                found.append(Part(signature=key, stage=number, spec=spec_of(stage), like=like))
     return {part.key: part for part in found}
 
 

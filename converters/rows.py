@@ -11,7 +11,8 @@ import tensorflow as tf
 from jaxrt.converters.bodies import Body, Uncuttable, copied, fresh, node, pruned
 from jaxrt.converters.flat import Flat
 from jaxrt.converters.placement import Sizes
-from jaxrt.converters.shapes_tf import ROWS, infer, input_shapes
+from jaxrt.converters.shapes_tf import ROWS, infer, input_shapes, marked_shapes
+from jaxrt.converters.simplify import is_first_element
 from jaxrt.converters.subgraph import Node, canonical, producer
 from jaxrt.specs import Dim, SignatureSpec
 
@@ -27,6 +28,8 @@ _TWO = (8, 5)
 """Numbers of rows at which shapes are compared."""
 _FILLED = (8, 64, 256)
 """What stands for the other unknown sizes; the first that TensorFlow takes."""
+_STEP = 16
+"""Between the sizes that stand for dimensions which may differ."""
 
 
 def ranked(flat: Flat, spec: SignatureSpec) -> SignatureSpec:
@@ -44,18 +47,30 @@ def ranked(flat: Flat, spec: SignatureSpec) -> SignatureSpec:
     return dataclasses.replace(spec, inputs=inputs)
 
 
-def sized(flat: Flat, spec: SignatureSpec) -> Sizes:
-    """Raises Uncuttable where TensorFlow says that shapes do not fit."""
+def sized(flat: Flat, spec: SignatureSpec, *, open_sizes: bool = True) -> Sizes:
+    """`open_sizes`: the sizes that the signature leaves open beside the rows may be those of what
+    crosses. Raises Uncuttable where TensorFlow says that shapes do not fit."""
     first, second = (infer(flat, input_shapes(spec, rows, None), rows) for rows in _TWO)
-    filled = first
-    unknown = [None in (t.shape or ())[1:] for t in spec.inputs.values()]
-    for inner in _FILLED if any(unknown) else ():
-        try:
-            filled = infer(flat, input_shapes(spec, _TWO[0], inner), _TWO[0])
-            break
-        except Uncuttable:
-            continue
-    return Sizes(rows=_TWO, first=first, second=second, filled=filled)
+    dims = [
+        (alias, axis)
+        for alias, tensor in spec.inputs.items()
+        for axis, size in enumerate(tensor.shape or ())
+        if axis and size is None
+    ]
+    known = Sizes(rows=_TWO, first=first, second=second, filled=first)
+    for inner in _FILLED if dims else ():
+        for step in (_STEP, 0):  # all of one size where TensorFlow wants that
+            low = {dim: inner + step * i for i, dim in enumerate(dims)}
+            high = {dim: 2 * inner + step * (i + len(dims)) for i, dim in enumerate(dims)}
+            try:
+                filled = infer(flat, marked_shapes(spec, _TWO[0], low), _TWO[0])
+                known = dataclasses.replace(known, filled=filled, inner=inner)
+                again = infer(flat, marked_shapes(spec, _TWO[0], high), _TWO[0])
+            except Uncuttable:
+                continue
+            marked = {(low[dim], high[dim]): dim for dim in reversed(dims)} if open_sizes else {}
+            return dataclasses.replace(known, again=again, marks=marked)
+    return known
 
 
 def with_rows(flat: Flat, sizes: Sizes) -> Flat:
@@ -70,6 +85,8 @@ def with_rows(flat: Flat, sizes: Sizes) -> Flat:
         del made.input[:]
         made.input.extend(renamed.get(canonical(i), i) for i in of.input)
         nodes[name] = made
+        if (counted := _counted_rows(of, nodes, sizes)) is not None:
+            renamed[f"{name}:0"] = counted
         for index, tensor in enumerate(_measured(of)):
             shape = sizes.crossing(canonical(tensor))
             if shape is not None:
@@ -79,6 +96,22 @@ def with_rows(flat: Flat, sizes: Sizes) -> Flat:
     args = tuple({**dict(flat.body.args), ROWS: INT32}.items())
     body = pruned(Body(args=args, nodes=nodes, results=results, control=flat.body.control))
     return dataclasses.replace(flat, body=body)
+
+
+def _counted_rows(of: Node, nodes: dict[str, Node], sizes: Sizes) -> str | None:
+    """The number of rows, where that is the first element of a shape that has other open sizes."""
+    measured = nodes.get(producer(of.input[0])) if of.op == "StridedSlice" else None
+    if measured is None or measured.op != "Shape" or not is_first_element(of, nodes):
+        return None
+    shape = sizes.opened(canonical(measured.input[0]))
+    if shape is None or shape[0] is not None:
+        return None
+    number = measured.attr["out_type"].type or INT32
+    if number == INT32:
+        return f"{ROWS}:0"
+    made = fresh(f"{of.name}/rows", nodes)
+    nodes[made] = node(made, "Cast", [f"{ROWS}:0"], SrcT=("type", INT32), DstT=("type", number))
+    return f"{made}:0"
 
 
 def _measured(of: Node) -> list[str]:

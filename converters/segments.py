@@ -33,15 +33,16 @@ class Segments:
     parts: Sequence[Part]
 
 
-def segmented(flat: Flat, spec: SignatureSpec) -> Segments:
-    """Raises Uncuttable."""
+def segmented(flat: Flat, spec: SignatureSpec, *, open_sizes: bool = True) -> Segments:
+    """`open_sizes`: devices take what has sizes that the signature leaves open beside the rows.
+    Raises Uncuttable."""
     spec = rows.ranked(flat, spec)
-    flat, sizes = _sized(flat, spec)
+    flat, sizes = _sized(flat, spec, open_sizes)
     refused: set[str] = set()
     for _ in range(_ROUNDS):
         found = _cut(flat, spec, sizes, refused)
         made = stages.parts(found)
-        declined = _declined(flat, made)
+        declined = _declined(flat, made, sizes)
         if not declined:
             return Segments(flat=flat, spec=spec, sizes=sizes, parts=made)
         if declined <= refused:
@@ -50,14 +51,14 @@ def segmented(flat: Flat, spec: SignatureSpec) -> Segments:
     raise Uncuttable("The bridge refuses one op after another.")
 
 
-def _sized(flat: Flat, spec: SignatureSpec) -> tuple[Flat, placement.Sizes]:
+def _sized(flat: Flat, spec: SignatureSpec, open_sizes: bool) -> tuple[Flat, placement.Sizes]:
     """The flat graph with as few sizes that depend on data as can be."""
-    sizes = rows.sized(flat, spec)
+    sizes = rows.sized(flat, spec, open_sizes=open_sizes)
     for _ in range(_SIZINGS):
         before = flat.body.nodes
         flat = rows.with_rows(flat, sizes)
         flat = bags.with_bags(flat, rows.sized(flat, spec))
-        sizes = rows.sized(flat, spec)
+        sizes = rows.sized(flat, spec, open_sizes=open_sizes)
         if flat.body.nodes.keys() == before.keys():
             break
     return flat, sizes
@@ -95,24 +96,29 @@ def _cut(flat: Flat, spec: SignatureSpec, sizes: placement.Sizes, refused: set[s
     return Cut(flat=flat, spec=spec, sizes=sizes, placement=placed, phases=phases)
 
 
-def _declined(flat: Flat, made: Sequence[Part]) -> set[str]:
+def _declined(flat: Flat, made: Sequence[Part], sizes: placement.Sizes) -> set[str]:
     """Ops and nodes that the bridge does not take in some stage on the device."""
     for part in made:
         if part.on_device:
             try:
-                lower(stage_graphs.function(part, flat), part, 3)
+                lower(stage_graphs.function(part, flat), part, 3, sizes)
             except Exception as error:  # whatever TensorFlow's C++ and Python layers raise
                 return _blamed(error, part, flat)
     return set()
 
 
-def lower(function: Function, part: Part, batch: int) -> bytes:
+def lower(function: Function, part: Part, batch: int, sizes: placement.Sizes) -> bytes:
+    marks = {dim: low for (low, _), dim in sizes.marks.items()}
     shapes = {}
     for name in part.takes:
-        shape = part.values[name].shape
-        if shape is None:
+        value = part.values[name]
+        if value.shape is None:
             raise Uncuttable(f"{name} has no known rank.")
-        shapes[name] = [(batch if i == 0 else 8) if n is None else n for i, n in enumerate(shape)]
+        like = value.like or (None,) * len(value.shape)
+        shapes[name] = [
+            (batch if i == 0 else marks.get(dim or ("", i), sizes.inner)) if n is None else n
+            for i, (n, dim) in enumerate(zip(value.shape, like, strict=True))
+        ]
     return function.stablehlo(shapes)
 
 

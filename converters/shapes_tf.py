@@ -62,6 +62,22 @@ def input_shapes(spec: SignatureSpec, rows: int, inner: int | None) -> dict[str,
     return found
 
 
+Marks = Mapping[tuple[str, int], int]
+"""A size for each dimension that inputs leave open beside the rows: (alias, axis) → size."""
+
+
+def marked_shapes(spec: SignatureSpec, rows: int, marks: Marks) -> dict[str, Shape]:
+    """Alias → shape, `rows` for unknown first dimensions and `marks` for the other unknown."""
+    found: dict[str, Shape] = {}
+    for alias, tensor in spec.inputs.items():
+        shape = tensor.shape
+        if shape is not None:
+            pairs = enumerate(shape)
+            shape = tuple((marks[alias, i] if i else rows) if n is None else n for i, n in pairs)
+        found[alias] = shape
+    return found
+
+
 def infer_body(
     body: Body,
     given: Mapping[str, Shape],

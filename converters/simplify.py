@@ -77,7 +77,7 @@ def _rows_of_sparse(of: Node, nodes: dict[str, Node]) -> Node | None:
     of strings that they were given."""
     name, _, index = canonical(of.input[0]).partition(":")
     source = nodes.get(name)
-    if source is None or not _is_first_element(of, nodes):
+    if source is None or not is_first_element(of, nodes):
         return None
     if int(index) not in sparse_shapes(source):
         return None
@@ -89,7 +89,8 @@ def _rows_of_sparse(of: Node, nodes: dict[str, Node]) -> Node | None:
     return made
 
 
-def _is_first_element(of: Node, nodes: dict[str, Node]) -> bool:
+def is_first_element(of: Node, nodes: dict[str, Node]) -> bool:
+    """Whether a StridedSlice gives the first element of a vector, as a scalar."""
     bounds = [constant(nodes, i) for i in of.input[1:4]]
     if any(b is None for b in bounds) or of.attr["shrink_axis_mask"].i != 1:
         return False

@@ -26,8 +26,10 @@ class Staged:
         spec: SignatureSpec,
         file: Callable[[str], Path],
         whole: Whole,
+        *,
+        open_sizes: bool,
     ) -> None:
-        found = segmented(flat(restored, signature), spec)
+        found = segmented(flat(restored, signature), spec, open_sizes=open_sizes)
         self._flat, self._sizes, self._parts = found.flat, found.sizes, found.parts
         described = [self._described(part, file) for part in found.parts]
         rowwise = [stage.rowwise for stage in described]

@@ -45,7 +45,21 @@ class Cut:
 
     @property
     def stages(self) -> list[int]:
+        found = self._computing
+        late = (t for alias, t in self.flat.body.results if self._is_late(alias, t))
+        if found[-1] % 2 and any(self.dtype(t) == STRING for t in late):
+            found.append(found[-1] + 1)  # no device gives strings
+        return found
+
+    @property
+    def _computing(self) -> list[int]:
         return sorted(set(self.phases.values())) or [0]
+
+    def _is_late(self, alias: str, tensor: str) -> bool:
+        """Whether the last stage gives an answer, wherever it is known first."""
+        if self.alias(tensor) == alias:
+            return False
+        return self.home(tensor) is None or alias in self.spec.inputs
 
     def home(self, tensor: str) -> int | None:
         """The stage that computes a tensor; None for inputs and what any stage can compute."""
@@ -64,9 +78,11 @@ class Cut:
         found = {}
         for alias, tensor in self.flat.body.results:
             home = self.home(tensor)
+            if home is None or self._is_late(alias, tensor):
+                last = self.stages if self.dtype(tensor) == STRING else self._computing
+                home = last[-1]
             if self.alias(tensor) != alias:
-                late = home is None or alias in self.spec.inputs
-                found[alias] = (tensor, self.stages[-1] if home is None or late else home)
+                found[alias] = (tensor, home)
         return found
 
     def dtype(self, tensor: str) -> int:
@@ -82,11 +98,19 @@ class Cut:
     def value(self, name: str, tensor: str) -> Value:
         alias = self.alias(tensor)
         shape = self.sizes.crossing(tensor)
+        like: tuple[tuple[str, int] | None, ...] = ()
         if alias is not None:
             shape = self.spec.inputs[alias].shape
+            like = tuple((alias, i) if i and n is None else None for i, n in enumerate(shape or ()))
+        elif (opened := self.sizes.opened(tensor)) is not None:
+            shape = tuple(n if isinstance(n, int) else None for n in opened)
+            like = tuple(n if isinstance(n, tuple) else None for n in opened)
         elif shape is None:
             shape = self._partly(tensor)
-        return Value(name=name, dtype=tf.as_dtype(self.dtype(tensor)).name, shape=shape)
+        if not any(like):
+            like = ()
+        number = self.dtype(tensor)
+        return Value(name=name, dtype=tf.as_dtype(number).name, shape=shape, like=like)
 
     def _partly(self, tensor: str) -> tuple[int | None, ...] | None:
         """The shape of what stays on the host, with all unknown sizes in it."""

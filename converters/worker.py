@@ -59,6 +59,7 @@ class Bridge:
         self._starts = 0
         self._lowered: dict[tuple[str, ...], dict[str, tuple[str, bool]]] = {}
         self._weights: dict[tuple[str, ...], dict[str, Array]] = {}
+        self._closed: dict[tuple[str, ...], set[str]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -96,16 +97,22 @@ class Bridge:
         """Frees TensorFlow's memory of the model; it may be used again, which loads it again."""
         with self._lock:
             if self._child is not None:
-                self._ask({"do": "close", **_which(model)})
+                self._ask({"do": "close", **self._which(model)})
 
-    def segment(self, model: ModelRecord, signature: str) -> Segmented | Refused:
+    def segment(
+        self, model: ModelRecord, signature: str, *, open_sizes: bool = True
+    ) -> Segmented | Refused:
         """The signature cut into host and device stages, checked against TensorFlow's answers.
 
+        `open_sizes`: values that cross may have sizes that the signature leaves open beside the
+        rows. Whoever lowers a stage later gets that of the last cut.
         The files of host stages live as long as the bridge is open. Raises ConversionError for
         an unknown signature.
         """
-        request = {"do": "segment", "signature": signature, **_which(model)}
         with self._lock:
+            closed = self._closed.setdefault(_key(model), set())
+            (closed.discard if open_sizes else closed.add)(signature)
+            request = {"do": "segment", "signature": signature, **self._which(model)}
             answer = self._tried(request, "cut")
             if isinstance(answer, Refused):
                 return answer
@@ -116,7 +123,7 @@ class Bridge:
 
         Raises ConversionError for a signature that has no such stage.
         """
-        request = {"do": "tables", "signature": signature, "stage": stage, **_which(model)}
+        request = {"do": "tables", "signature": signature, "stage": stage, **self._which(model)}
         with self._lock:
             answer = self._ask(request)
             return {name: _table(found) for name, found in answer["tables"].items()}
@@ -139,7 +146,7 @@ class Bridge:
             "signature": signature,
             "shapes": {alias: [int(n) for n in shape] for alias, shape in shapes.items()},
             "stage": stage,
-            **_which(model),
+            **self._which(model),
         }
         with self._lock:
             answer = self._tried(request, "lowered")
@@ -182,7 +189,7 @@ class Bridge:
                     "names": missing,
                     "signatures": sorted({known[n][0] for n in missing if not known[n][1]}),
                     "staged": sorted({known[n][0] for n in missing if known[n][1]}),
-                    **_which(model),
+                    **self._which(model),
                 }
                 answer = self._ask(request)
                 found |= {d["name"]: arrays.load(d) for d in answer["arrays"]}
@@ -205,7 +212,7 @@ class Bridge:
                     )
             given = _given(inputs, Path(folder))
             answer = self._ask(
-                {"do": "run", "signature": signature, "inputs": given, **_which(model)}
+                {"do": "run", "signature": signature, "inputs": given, **self._which(model)}
             )
             return {d["name"]: _taken(d) for d in answer["arrays"]}
 
@@ -216,7 +223,7 @@ class Bridge:
         """
         request = {"do": "sample", "signature": signature, "rows": rows, "seed": seed}
         with self._lock:
-            answer = self._tried({**request, **_which(model)}, "sampled")
+            answer = self._tried({**request, **self._which(model)}, "sampled")
             if isinstance(answer, Refused):
                 return answer
             return Sample(
@@ -248,8 +255,12 @@ class Bridge:
                 "tables": {node: str(file(name)) for node, name in host.tables.items()},
                 "inputs": _given(inputs, Path(folder)),
             }
-            answer = self._ask({**request, **_which(model)})
+            answer = self._ask({**request, **self._which(model)})
             return {d["name"]: _taken(d) for d in answer["arrays"]}
+
+    def _which(self, model: ModelRecord) -> dict[str, Any]:
+        closed = sorted(self._closed.get(_key(model), ()))
+        return {"path": model.path, "tags": list(model.tags), "closed": closed}
 
     def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """`_request`, where a crash is an error."""
@@ -379,7 +390,3 @@ def _table(described: Mapping[str, Any]) -> Table:
 
 def _key(model: ModelRecord) -> tuple[str, ...]:
     return (model.path, *model.tags)
-
-
-def _which(model: ModelRecord) -> dict[str, Any]:
-    return {"path": model.path, "tags": list(model.tags)}

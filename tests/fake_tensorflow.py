@@ -103,7 +103,9 @@ class FakeTensorFlow:
             ops=("AnOp",),
         )
 
-    def segment(self, model: ModelRecord, signature: str) -> Segmented | Refused:
+    def segment(
+        self, model: ModelRecord, signature: str, *, open_sizes: bool = True
+    ) -> Segmented | Refused:
         return Refused(signature=signature, kind=Kind.HOST, reason="it cannot be cut")
 
     def tables(self, model: ModelRecord, signature: str, stage: int) -> Mapping[str, Table]:

@@ -101,6 +101,17 @@ def words(path: str) -> None:
             ids = self._ids(tf.strings.upper(text)) if loud else self._ids(text)
             return {"y": tf.gather(self.embedding, ids) @ self.kernel}
 
+        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string, name="sentence")])
+        def read(self, sentence: Any) -> dict[str, Any]:
+            words = tf.gather(self.embedding, self._ids(sentence))
+            state, length = tf.zeros([tf.shape(sentence)[0], 3]), tf.shape(words)[1]
+            state = tf.while_loop(
+                lambda i, _: i < length,
+                lambda i, s: (i + 1, tf.tanh(s * 0.5 + words[:, i])),
+                [0, state],
+            )[1]
+            return {"y": state @ self.kernel}
+
         @tf.function(input_signature=[text, numbers])
         def adds(self, text: Any, x: Any) -> dict[str, Any]:
             self.extra.insert(text, tf.ones_like(text, tf.int64))
@@ -113,7 +124,7 @@ def words(path: str) -> None:
     model = Model()
     names = (
         "labelled", "shared", "unused", "echoed", "checked", "checked_late", "positive", "sized",
-        "chosen", "adds", "reads_added",
+        "chosen", "read", "adds", "reads_added",
     )  # fmt: skip
     tf.saved_model.save(model, path, signatures={name: getattr(model, name) for name in names})
 

@@ -3,7 +3,7 @@
 import pytest
 
 from jaxrt.buckets import Buckets
-from jaxrt.converters.planning import Plan, ShapeRule, parse_rule, plan
+from jaxrt.converters.planning import Plan, ShapeRule, of_stage, parse_rule, plan
 from jaxrt.errors import UsageError
 from jaxrt.specs import Dim, SignatureSpec, TensorSpec
 
@@ -121,3 +121,33 @@ def test_a_rule_that_does_not_parse_says_what_is_wanted(text: str) -> None:
 
 def test_a_rule_parses() -> None:
     assert parse_rule("a,b=64,128x2") == ShapeRule(names=("a", "b"), sizes=((64,), (128, 2)))
+
+
+def test_a_stage_has_the_sizes_that_its_signatures_inputs_have() -> None:
+    whole = plan(
+        "s",
+        spec(words=(-1, -1), image=(-1, 28), scale=()),
+        buckets=BUCKETS,
+        rules=[parse_rule("words=4,7")],
+    )
+    stage = spec(ids=(-1, -1, 3), image=(-1, 28), scale=())
+    found = of_stage(stage, {"ids": (None, ("words", 1), None)}, whole)
+    assert shapes(found) == [
+        {"ids": (n, size, 3), "image": (n, 28), "scale": ()} for size in (4, 7) for n in (1, 8)
+    ]
+    assert [p.batch for p in found.programs] == [1, 8, 1, 8]
+    assert all(p.shared == {"scale"} for p in found.programs)
+
+
+def test_a_stage_that_sees_no_rows_is_planned_once_a_size() -> None:
+    whole = plan("s", spec(words=(-1, -1)), buckets=BUCKETS, rules=[parse_rule("words=4,7")])
+    found = of_stage(spec(table=(5, -1)), {"table": (None, ("words", 1))}, whole)
+    assert shapes(found) == [{"table": (5, 4)}, {"table": (5, 7)}]
+    assert [p.batch for p in found.programs] == [None, None]
+
+
+def test_a_stage_of_a_signature_that_nobody_planned_is_not_planned() -> None:
+    whole = plan("s", spec(words=(-1, -1)), buckets=BUCKETS)
+    found = of_stage(spec(ids=(-1, -1)), {"ids": (None, ("words", 1))}, whole)
+    assert not found.programs
+    assert found.unplanned == whole.unplanned

@@ -155,6 +155,33 @@ def test_a_branch_that_looks_words_up_is_the_hosts(served: Any, words: ModelReco
         found.check({"text": TEXT, "loud": np.asarray(loud)})
 
 
+def test_sizes_that_inputs_leave_open_cross_and_loops_over_them_run_on_the_device(
+    served: Any, words: ModelRecord
+) -> None:
+    found = served(words, "read")
+    assert found.places == ["host", "device"]
+    assert found.rowwise == [True]
+    assert "StatelessWhile" in found.ops("device")
+    (ids,) = found.stages[1].inputs
+    assert (ids.dtype, ids.shape, ids.like) == ("int64", (None, None), (None, ("sentence", 1)))
+    (sentence,) = found.stages[0].inputs
+    assert sentence.like == (None, ("sentence", 1))
+    for length in (1, 4, 5):
+        found.check({"sentence": np.resize(TEXT, (5, length))})
+
+
+def test_what_has_open_sizes_stays_on_the_host_if_nobody_plans_them(
+    bridge: Bridge, words: ModelRecord
+) -> None:
+    found = bridge.segment(words, "read", open_sizes=False)
+    assert isinstance(found, Segmented)
+    assert "StatelessWhile" in found.stages[0].ops
+    assert [v.shape for v in found.stages[1].inputs] == [(None, 3)]
+    again = bridge.segment(words, "read")
+    assert isinstance(again, Segmented)
+    assert "StatelessWhile" not in again.stages[0].ops
+
+
 @pytest.mark.parametrize("signature", ["adds", "reads_added"])
 def test_tables_that_change_are_not_cut(bridge: Bridge, words: ModelRecord, signature: str) -> None:
     found = bridge.segment(words, signature)
