@@ -44,7 +44,8 @@ def build_app(
     """GET /healthz, GET /readyz and TF Serving's API under /v1/.
 
     `unready` names what /readyz is waiting for; it is asked only while `models.ready()` is false.
-    The other arguments are RestApi's, and Starlette's `lifespan`.
+    The other arguments are RestApi's, and Starlette's `lifespan`. The RestApi is `state.api`, for a
+    server that can do without ASGI's messages.
     """
 
     async def healthz(_: Request) -> PlainTextResponse:
@@ -60,4 +61,6 @@ def build_app(
         models, clock=clock, timeout_ms=timeout_ms, cors=cors, check_method_name=check_method_name
     )
     routes = [Route("/healthz", healthz), Route("/readyz", readyz), _Everything(api)]
-    return Starlette(routes=routes, lifespan=lifespan)
+    app = Starlette(routes=routes, lifespan=lifespan)
+    app.state.api = api
+    return app

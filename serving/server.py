@@ -3,15 +3,19 @@
 import asyncio
 import contextlib
 import errno
+import functools
 import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Generator
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from jaxrt.errors import UsageError
+from jaxrt.serving.answer import Answers
+from jaxrt.serving.protocol import ApiProtocol
 
 log = logging.getLogger("jaxrt.serving")
 
@@ -126,19 +130,23 @@ def run(
     app: ASGIApp,
     sock: socket.socket,
     *,
+    api: Answers | None = None,
     start: Callable[[], Awaitable[None]],
     drain: Drain,
     grace_seconds: float,
 ) -> bool:
     """Runs `start` (warm-up), opens the port, serves until SIGTERM or SIGINT, then drains.
 
+    `api` answers requests under /v1/ without the detour through `app`.
+
     True: every request accepted before the signal was answered; those unfinished after
     `grace_seconds`, or at a second signal, fail. Raises UsageError when the port was taken
     meanwhile.
     """
+    protocol: Any = functools.partial(ApiProtocol, api=api) if api else "httptools"
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=protocol,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -7,7 +7,7 @@ from jaxrt.buckets import Buckets
 from jaxrt.serving.engine.servable import Loaded, Rows
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False, weakref_slot=True)
 class Lane:
     """Tasks of one lane may share a batch.
 

@@ -36,6 +36,7 @@ class Planned:
             else:
                 self._exact[self._full(shapes)] = alone(where, program)
         self._batched = {inner: self.lane(programs) for inner, programs in buckets.items()}
+        self._found: dict[tuple[tuple[int, ...], ...], tuple[Lane | None, int | None]] = {}
 
     def lanes(self) -> list[Lane]:
         return [*self._batched.values(), *self._exact.values()]
@@ -44,6 +45,16 @@ class Planned:
         """The lane of buckets with independent rows, of equal inner shapes."""
         shared = self.spec.shared(next(iter(programs.values())).input_shapes)
         return Lane(title=self._title, rows=Rows.INDEPENDENT, programs=programs, shared=shared)
+
+    def route(self, shapes: Shapes) -> tuple[Lane | None, int | None]:
+        """The lane for a request, and its rows: `find` and `rows`, remembered."""
+        key = self._full(shapes)
+        found = self._found.get(key)
+        if found is None:
+            if len(self._found) >= _REMEMBERED:
+                self._found.clear()
+            found = self._found[key] = self.find(shapes), self.rows(shapes)
+        return found
 
     def find(self, shapes: Shapes) -> Lane | None:
         """The lane for a request."""
@@ -97,3 +108,5 @@ class Planned:
 
 
 _SHOWN = 8
+_REMEMBERED = 4096
+"""Shapes; clients that send a new one each time must not fill the memory."""

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 
 from jaxrt.errors import DeadlineExceeded, Internal, Unavailable
@@ -14,12 +15,19 @@ from jaxrt.serving.engine.queue import Queue
 from jaxrt.serving.engine.runner import Answer, Runner, late
 from jaxrt.serving.engine.servable import HostTensors
 from jaxrt.serving.engine.task import Task, Ticket, cut
+from jaxrt.serving.engine.turn import Turn, quick
 
 _log = logging.getLogger("jaxrt.serving")
 
 
+QUICK_SECONDS = 0.0005
+"""What the event loop may spend on one batch: as long as it spends on reading one larger body."""
+
+
 class Scheduler:
     """Used from one event loop; programs run on its own thread, first come, first served.
+
+    Those that were measured to be quick run on the event loop: engine/turn.py says why.
 
     The device's thread chooses the next batch itself the moment it is free, so that a busy event
     loop never leaves the device idle while requests wait.
@@ -32,6 +40,7 @@ class Scheduler:
         threads: int = 1,
         max_enqueued_batches: int = 1000,
         batch_timeout_micros: int = 0,
+        quick_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         metrics: Metrics | None = None,
     ) -> None:
@@ -40,6 +49,9 @@ class Scheduler:
         `max_enqueued_batches`: largest buckets' worth of rows that may wait over all lanes.
 
         `batch_timeout_micros` holds a batch that is not full open on an idle device; 0 never.
+
+        `quick_seconds`: buckets that take so long at most run on the event loop, while no batch is
+        held open. Only for devices that several threads can use at once.
         """
         if max_enqueued_batches < 1 or batch_timeout_micros < 0 or threads < 1:
             raise ValueError(
@@ -51,6 +63,9 @@ class Scheduler:
         self._limit = max_enqueued_batches
         self._timeout = batch_timeout_micros * 1e-6
         self._runner = Runner(clock=clock, metrics=self.metrics)
+        self._turn = Turn(self._runner, clock)
+        self._quick_seconds = 0.0 if batch_timeout_micros else quick_seconds
+        self._quick: weakref.WeakKeyDictionary[Lane, Lane | None] = weakref.WeakKeyDictionary()
         self._changed = threading.Condition()  # guards the four below
         self._queue = Queue()
         self._running: dict[int, tuple[Task, ...]] = {}
@@ -88,31 +103,44 @@ class Scheduler:
         if deadline is not None and deadline <= now:
             self.metrics.expired.add()
             raise DeadlineExceeded(f"{lane.title}: the deadline passed before the request started")
+        fast = self._quick_lane(lane) if self._quick_seconds else None
+        if fast is not None and sizes[0] <= fast.buckets.largest:
+            tasks = cut(
+                fast, inputs, rows, arrival=now, deadline=deadline, ticket=ticket, sizes=sizes
+            )
+            self._admit(self._turn.queue, tasks, bounded)
+            self._turn.add(tasks)
+            return await self._answer(ticket, tasks, None)
         tasks = cut(lane, inputs, rows, arrival=now, deadline=deadline, ticket=ticket, sizes=sizes)
         with self._changed:
-            self._admit(tasks, bounded)
+            self._admit(self._queue, tasks, bounded)
             self._queue.add(tasks)
             self._changed.notify()
-        return await self._answer(ticket, tasks)
+        return await self._answer(ticket, tasks, self._arm(ticket, tasks[0]))
 
-    def _admit(self, tasks: Sequence[Task], bounded: bool) -> None:
+    def _quick_lane(self, lane: Lane) -> Lane | None:
+        if len(lane.seconds) < len(lane.programs):
+            return None  # not warm yet, or nobody measures it
+        try:
+            return self._quick[lane]
+        except KeyError:
+            return self._quick.setdefault(lane, quick(lane, self._quick_seconds))
+
+    def _admit(self, queue: Queue, tasks: Sequence[Task], bounded: bool) -> None:
         if self._draining:
             where = tasks[0].lane.title
             raise Unavailable(f"{where}: the server is shutting down; ask another one")
         # A request larger than the whole queue may have it when it is empty: else it never runs.
-        if (
-            bounded
-            and self._queue
-            and self._queue.batches_with(tasks) > max(self._limit, self._queue.batches)
-        ):
+        if bounded and queue and queue.batches_with(tasks) > max(self._limit, queue.batches):
             self.metrics.rejected.add()
             raise Unavailable(
                 "The batch scheduling queue to which this task was submitted is full; currently "
-                f"{self._queue.batches} batches enqueued and max_enqueued_batches is {self._limit}"
+                f"{queue.batches} batches enqueued and max_enqueued_batches is {self._limit}"
             )
 
-    async def _answer(self, ticket: Ticket, tasks: Sequence[Task]) -> HostTensors:
-        timer = self._arm(ticket, tasks[0])
+    async def _answer(
+        self, ticket: Ticket, tasks: Sequence[Task], timer: asyncio.TimerHandle | None
+    ) -> HostTensors:
         try:
             return await ticket.future
         except asyncio.CancelledError:
@@ -139,6 +167,7 @@ class Scheduler:
         ticket.dropped = True
         if complete and ticket.future.exception() is None:
             return
+        self._turn.queue.remove(tasks)
         with self._changed:
             self._queue.remove(tasks)
             self._changed.notify()
@@ -152,6 +181,8 @@ class Scheduler:
         with self._changed:
             self._draining = True
             self._changed.notify_all()
+        while self._turn.queue:
+            await asyncio.sleep(0)
         if await asyncio.to_thread(self._join, grace):
             return True
         with self._changed:

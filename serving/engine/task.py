@@ -21,7 +21,7 @@ class Ticket:
         self.dropped = False
         """Nobody waits any more: do not start it, discard what runs. Set once, never cleared."""
         self._parts: list[HostTensors | None] = [None] * parts
-        self._missing = set(range(parts))
+        self._missing = set(range(parts)) if parts > 1 else set()
 
     def deliver(self, part: int, outputs: HostTensors) -> HostTensors | None:
         """Keeps one part; the whole answer once the last one is here."""

@@ -128,8 +128,7 @@ class Version:
             )
         if signature in self._refused:
             raise Unimplemented(self._refused[signature])
-        where = title(self.name, self.version, signature)
-        check(where, spec, inputs)
+        check(title(self.name, self.version, signature), spec, inputs)
         if signature in self._pipelines:
             return await self._pipelines[signature].run(inputs, deadline)
         return await self._run(signature, inputs, deadline)
@@ -141,12 +140,11 @@ class Version:
         spec = self._planned[signature].spec
         shapes = {alias: inputs[alias].shape for alias in spec.inputs}
         planned = self._planned[signature]
-        lane = planned.find(shapes)
+        lane, rows = planned.route(shapes)
         if lane is None:
             lane = await self._compile(signature, shapes, deadline)
         if lane.rows is Rows.DEPENDENT:
             return await self.scheduler.submit(lane, inputs, deadline=deadline)
-        rows = planned.rows(shapes)
         if not rows:
             return _no_rows(spec, lane)
         return await self.scheduler.submit(lane, inputs, rows=rows, deadline=deadline)

@@ -1,14 +1,18 @@
-"""The REST API as one ASGI endpoint: /v1/... and the pages of the HTTP layer around it."""
+"""The REST API: /v1/... and the pages of the HTTP layer around it, in and out as bytes.
+
+`RestApi.answer` is the whole of it; calling the object is its ASGI form.
+"""
 
 import asyncio
-import dataclasses
+import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from starlette.types import Receive, Scope, Send
 
 from jaxrt.errors import Cancelled, InvalidArgument, RequestError
+from jaxrt.serving.answer import Answer, Headers
 from jaxrt.serving.engine.servable import HostTensors, Models, Servable
 from jaxrt.serving.rest import classification, decode, encode, regression
 from jaxrt.serving.rest.body import Disconnected, inflated, read_body
@@ -28,20 +32,16 @@ _METHODS = frozenset(("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"
 _JSON = b"application/json"
 _HTML = b"text/html"
 _LIBEVENT_DEFAULT = b"text/html; charset=ISO-8859-1"
-_CORS = [
+_CORS = (
     (b"access-control-allow-origin", b"*"),
     (b"access-control-allow-methods", b"POST, GET"),
     (b"access-control-allow-headers", b"Content-Type"),
-]
+)
 
 _log = logging.getLogger(__name__)
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int
-    content_type: bytes
-    body: bytes
+# A server is asked for few paths, again and again. Errors are not kept.
+_known_target = functools.lru_cache(maxsize=1024)(parse_target)
 
 
 class RestApi:
@@ -72,65 +72,75 @@ class RestApi:
         path = scope["raw_path"]
         if scope["query_string"]:
             path += b"?" + scope["query_string"]
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        page = _page(scope["method"], path, headers)
-        if page is not None:
-            await _send(send, _Answer(page, _HTML, html_page(page)), [])
-            return
+        page = _page(scope["method"], path, scope["headers"])
         try:
-            answer = await self._answer(scope["method"], path, headers, receive)
+            # The page may be what tells the client not to send its body.
+            body = b"" if page is not None else await read_body(receive)
+            work = self.answer(scope["method"], path, scope["headers"], body)
+            answer = await _unless_gone(work, receive)
         except Disconnected:
             return
-        await _send(send, answer, _CORS if self._cors else [])
+        await send(
+            {
+                "type": "http.response.start",
+                "status": answer.status,
+                "headers": [*answer.headers],
+            }
+        )
+        await send({"type": "http.response.body", "body": answer.body})
 
-    async def _answer(
-        self, method: str, path: bytes, headers: dict[bytes, bytes], receive: Receive
-    ) -> _Answer:
+    async def answer(self, method: str, path: bytes, headers: Headers, body: bytes) -> Answer:
+        """To a request for `path`, as it was sent, `?query` included; header names in lower case.
+
+        Never raises; cancelling it drops the prediction.
+        """
+        page = _page(method, path, headers)
+        if page is not None:
+            return _answer(page, _HTML, html_page(page))
+        extra = _CORS if self._cors else ()
         if method == "OPTIONS":
-            origin = headers.get(b"origin", b"")
+            origin = dict(headers).get(b"origin", b"")
             known = b"http://" in origin or b"https://" in origin
-            return _Answer(200 if known else 400, _LIBEVENT_DEFAULT, b"")
+            return _answer(200 if known else 400, _LIBEVENT_DEFAULT, b"", extra)
         try:
-            body = await self._respond(parse_target(method, path), headers, receive)
+            found = await self._respond(_known_target(method, path), headers, body)
         except RequestError as error:
-            return _Answer(HTTP_STATUS[error.code], _JSON, error_body(str(error)))
-        except Disconnected:
-            raise
+            return _answer(HTTP_STATUS[error.code], _JSON, error_body(str(error)), extra)
         except Exception:
             _log.exception("%s %s", method, path.decode("latin-1"))
-            return _Answer(500, _JSON, error_body("Internal error: see the log of the server"))
-        return _Answer(200, _JSON, body)
+            text = error_body("Internal error: see the log of the server")
+            return _answer(500, _JSON, text, extra)
+        return _answer(200, _JSON, found, extra)
 
-    async def _respond(
-        self, target: Target, headers: dict[bytes, bytes], receive: Receive
-    ) -> bytes:
+    async def _respond(self, target: Target, headers: Headers, body: bytes) -> bytes:
         match target.verb:
             case Verb.STATUS:
                 # The label is ignored: all versions are listed.
                 return status_body(self._models.status(target.model, target.version))
             case Verb.METADATA:
                 return metadata_body(self._servable(target))
-        body = await read_body(receive)
-        if b"gzip" in headers.get(b"content-encoding", b""):
-            body = await _in_thread(inflated, body)
+        for name, value in headers:
+            if name == b"content-encoding" and b"gzip" in value:
+                body = await _in_thread(inflated, body)
+                break
         if target.verb is Verb.PREDICT:
-            return await self._predict(target, body, receive)
-        return await self._infer(target, body, receive)
+            return await self._predict(target, body)
+        return await self._infer(target, body)
 
     def _servable(self, target: Target) -> Servable:
         return self._models.get(target.model, version=target.version, label=target.label)
 
-    async def _predict(self, target: Target, body: bytes, receive: Receive) -> bytes:
+    async def _predict(self, target: Target, body: bytes) -> bytes:
         request = await _apart(len(body), parse, body)
         decode.signature_name(request)  # its type is checked before the model is looked up
         servable = self._servable(target)
         name, spec = decode.signature(request, servable.signatures)
         form, inputs = await _apart(len(body), decode.inputs, request, spec)
-        outputs = await self._run(servable, name, inputs, receive)
+        outputs = await self._run(servable, name, inputs)
         write = encode.rows if form is decode.Format.ROW else encode.columns
         return await _apart(encode.encoded_size(outputs), write, outputs, spec.outputs)
 
-    async def _infer(self, target: Target, body: bytes, receive: Receive) -> bytes:
+    async def _infer(self, target: Target, body: bytes) -> bytes:
         """Classify and regress: all of the body is read before the model is looked up."""
         api = classification if target.verb is Verb.CLASSIFY else regression
         request = await _apart(len(body), parse, body)
@@ -141,38 +151,64 @@ class RestApi:
             raise InvalidArgument(f"No signature was found with the name: {name}")
         spec = servable.signatures[name]
         api.check(spec, self._check_method_name)
-        outputs = await self._run(servable, name, fed(spec, serialized), receive)
+        outputs = await self._run(servable, name, fed(spec, serialized))
         size = encode.encoded_size(outputs)
         return await _apart(size, api.body, outputs, spec, len(serialized))
 
-    async def _run(
-        self, servable: Servable, signature: str, inputs: HostTensors, receive: Receive
-    ) -> HostTensors:
+    async def _run(self, servable: Servable, signature: str, inputs: HostTensors) -> HostTensors:
         deadline = None if self._timeout is None else self._clock() + self._timeout
-        work = asyncio.ensure_future(servable.predict(signature, inputs, deadline=deadline))
-        gone = asyncio.ensure_future(_hang_up(receive))
         try:
-            await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                raise Disconnected
-            if work.cancelled():
-                raise Cancelled("the server dropped the request")
-            return work.result()
-        finally:
-            work.cancel()
-            gone.cancel()
-            await asyncio.gather(work, gone, return_exceptions=True)
+            return await servable.predict(signature, inputs, deadline=deadline)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise Cancelled("the server dropped the request") from None
 
 
-def _page(method: str, path: bytes, headers: dict[bytes, bytes]) -> int | None:
+def _page(method: str, path: bytes, headers: Headers) -> int | None:
     """The status of the HTML page that the HTTP layer answers with, None if it does not."""
+    page = _page_of_path(method, path)
+    if page in (None, 404):
+        for name, value in headers:
+            if name == b"expect" and value.lower() != b"100-continue":
+                return 417
+    return page
+
+
+@functools.lru_cache(maxsize=1024)
+def _page_of_path(method: str, path: bytes) -> int | None:
     if not is_legal(path):
         return 400
     if method not in _METHODS:
         return 501
-    if headers.get(b"expect", b"100-continue").lower() != b"100-continue":
-        return 417
     return None if is_api(path) else 404
+
+
+def _answer(
+    status: int,
+    content_type: bytes,
+    body: bytes,
+    extra: Iterable[tuple[bytes, bytes]] = (),
+) -> Answer:
+    length = str(len(body)).encode()
+    headers = ((b"content-type", content_type), (b"content-length", length), *extra)
+    return Answer(status, headers, body)
+
+
+async def _unless_gone(work: Awaitable[T], receive: Receive) -> T:
+    """The result of the work, which is cancelled when the client hangs up. Raises Disconnected."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_hang_up(receive))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Disconnected
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
 
 
 async def _hang_up(receive: Receive) -> None:
@@ -189,13 +225,3 @@ async def _apart(size: int, work: Callable[..., T], *arguments: Any) -> T:
     if size <= OFF_LOOP:
         return work(*arguments)
     return await _in_thread(work, *arguments)
-
-
-async def _send(send: Send, answer: _Answer, extra: list[tuple[bytes, bytes]]) -> None:
-    headers = [
-        (b"content-type", answer.content_type),
-        (b"content-length", str(len(answer.body)).encode()),
-        *extra,
-    ]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})

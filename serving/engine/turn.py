@@ -1,0 +1,66 @@
+"""A turn of the event loop: quick programs run on the loop itself, after what it had read.
+
+Handing a batch to the device's thread and its answers back costs more than a small program takes,
+and both threads want the interpreter's lock. Here nothing changes hands: the requests whose bytes
+came in the same turn share a batch, and a lone one waits for nobody.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from jaxrt.serving.engine.batching import decide
+from jaxrt.serving.engine.lane import Lane
+from jaxrt.serving.engine.queue import Queue
+from jaxrt.serving.engine.runner import Runner, late
+from jaxrt.serving.engine.task import Task
+
+
+class Turn:
+    """Used from one event loop. Its queue is empty again a few turns after the last `add`."""
+
+    def __init__(self, runner: Runner, clock: Callable[[], float]) -> None:
+        self.queue = Queue()
+        self._runner = runner
+        self._clock = clock
+        self._called = False
+
+    def add(self, tasks: Sequence[Task]) -> None:
+        self.queue.add(tasks)
+        if not self._called:
+            self._called = True
+            asyncio.get_running_loop().call_soon(self._run)
+
+    def _run(self) -> None:
+        """One batch: the loop reads and writes before the next one."""
+        self._called = False
+        decision = decide(self.queue.lines(), self._clock(), timeout=0.0)
+        self.queue.remove(decision.expired)
+        self.queue.remove(decision.batch)
+        if self.queue:
+            self._called = True
+            asyncio.get_running_loop().call_soon(self._run)
+        for task in decision.expired:
+            task.ticket.settle(late(task))
+        if decision.batch:
+            for answer in self._runner.execute(decision.batch):
+                answer.ticket.settle(answer.value)
+
+
+def quick(lane: Lane, limit: float) -> Lane | None:
+    """The lane of those buckets that run within `limit` seconds; None without any.
+
+    Only times that warm-up has measured count.
+    """
+    seconds = {n: lane.seconds[n] for n in lane.buckets.sizes if n in lane.seconds}
+    sizes = [n for n, taken in seconds.items() if taken <= limit]
+    if not sizes:
+        return None
+    return Lane(
+        title=lane.title,
+        rows=lane.rows,
+        programs={n: lane.programs[n] for n in sizes},
+        shared=lane.shared,
+        flexible=lane.flexible,
+        inner=lane.inner,
+        seconds={n: seconds[n] for n in sizes},
+    )
