@@ -165,7 +165,7 @@ def _routes(
 
 
 def _converted(
-    job: emit.Job, parts: Mapping[str, routes.Part], plans: Mapping[str, planning.Plan]
+    job: emit.Job, parts: Mapping[str, routes.DevicePart], plans: Mapping[str, planning.Plan]
 ) -> dict[str, ConvertedSignature]:
     lowerer = routes.PartLowerer(job.tensorflow, parts)
     return {
@@ -260,7 +260,7 @@ def _plan(key: str, spec: SignatureSpec, options: Options) -> planning.Plan:
     )
 
 
-def _part_plan(part: routes.Part, whole: planning.Plan, options: Options) -> planning.Plan:
+def _part_plan(part: routes.DevicePart, whole: planning.Plan, options: Options) -> planning.Plan:
     """`whole`: that of its signature."""
     if part.stage is None:
         return whole

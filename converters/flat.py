@@ -11,7 +11,7 @@ from jaxrt.converters.bodies import Body, Library, Uncuttable, node, pruned, rea
 from jaxrt.converters.functionalize import functionalize
 from jaxrt.converters.inline import inlined
 from jaxrt.converters.opnames import CONTROL_FLOW
-from jaxrt.converters.records import Table
+from jaxrt.converters.records import TableContents
 from jaxrt.converters.restored import Weight
 from jaxrt.converters.simplify import simplified
 from jaxrt.converters.subgraph import Node, callees, canonical, producer
@@ -35,10 +35,10 @@ class TableSource:
 
     key_dtype: int
     value_dtype: int
-    read: Callable[[], Table]
+    read: Callable[[], TableContents]
 
 
-TableReader = Callable[[int, int], Table]
+TableReader = Callable[[int, int], TableContents]
 """DataType numbers of keys and values → contents. TensorFlow dies of wrong ones."""
 
 

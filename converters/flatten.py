@@ -10,7 +10,7 @@ from jaxrt.converters.bodies import Body, Uncuttable, copied, plain
 from jaxrt.converters.flat import RESOURCE, Flat, TableReader, flattened
 from jaxrt.converters.freeze import Restored1
 from jaxrt.converters.opnames import REFERENCE
-from jaxrt.converters.records import Table
+from jaxrt.converters.records import TableContents
 from jaxrt.converters.restored import Restored2, Weight
 from jaxrt.converters.subgraph import Node, canonical, producer
 
@@ -78,7 +78,7 @@ def _flat2(restored: Restored2, signature: str) -> Flat:
 
 
 def _eager_table(handle: Any) -> TableReader:
-    def read(key: int, value: int) -> Table:
+    def read(key: int, value: int) -> TableContents:
         wanted = tf.raw_ops.LookupTableExportV2(table_handle=handle, Tkeys=key, Tvalues=value)
         keys, values = wanted
         return _filled("that it captures", _table(key, value, keys.numpy(), values.numpy()))
@@ -89,7 +89,7 @@ def _eager_table(handle: Any) -> TableReader:
 def _named_eager(of: Node) -> TableReader:
     """Of a table that TensorFlow's resource manager knows by its name."""
 
-    def read(key: int, value: int) -> Table:
+    def read(key: int, value: int) -> TableContents:
         handle = tf.raw_ops.HashTableV2(
             key_dtype=key,
             value_dtype=value,
@@ -101,14 +101,14 @@ def _named_eager(of: Node) -> TableReader:
     return read
 
 
-def _filled(name: str, found: Table) -> Table:
+def _filled(name: str, found: TableContents) -> TableContents:
     # A wrong name makes a new table, which is empty, and so is one that a request will fill.
     if not len(found.keys):
         raise Uncuttable(f"The table {name} is empty, or not found by its name.")
     return found
 
 
-def _table(key: int, value: int, keys: Any, values: Any) -> Table:
+def _table(key: int, value: int, keys: Any, values: Any) -> TableContents:
     if keys.shape[1:] == values.shape[1:] == (1,):  # of a dense table of scalars
         keys, values = keys[:, 0], values[:, 0]
     if keys.ndim != 1 or values.ndim != 1:
@@ -118,7 +118,7 @@ def _table(key: int, value: int, keys: Any, values: Any) -> Table:
     if len(unique) < len(keys):
         kept = np.isin(keys, unique[counts == 1])
         keys, values = keys[kept], values[kept]
-    return Table(
+    return TableContents(
         key_dtype=tf.as_dtype(key).name,
         value_dtype=tf.as_dtype(value).name,
         keys=keys,
@@ -180,7 +180,7 @@ def _retype(nodes: Any, renamed: dict[str, str]) -> None:
 
 
 def _session_table(restored: Restored1, of: Node) -> TableReader:
-    def read(key: int, value: int) -> Table:
+    def read(key: int, value: int) -> TableContents:
         session = restored.session()
         handle = session.graph.get_tensor_by_name(f"{of.name}:0")
         return _filled(of.name, _exported(session, handle, key, value))
@@ -189,7 +189,7 @@ def _session_table(restored: Restored1, of: Node) -> TableReader:
 
 
 def _named_in_session(restored: Restored1, of: Node) -> TableReader:
-    def read(key: int, value: int) -> Table:
+    def read(key: int, value: int) -> TableContents:
         session = restored.session()
         with session.graph.as_default():
             handle = tf.raw_ops.HashTableV2(
@@ -203,7 +203,7 @@ def _named_in_session(restored: Restored1, of: Node) -> TableReader:
     return read
 
 
-def _exported(session: Any, handle: Any, key: int, value: int) -> Table:
+def _exported(session: Any, handle: Any, key: int, value: int) -> TableContents:
     with session.graph.as_default():
         v2 = handle.dtype == tf.resource
         export = tf.raw_ops.LookupTableExportV2 if v2 else tf.raw_ops.LookupTableExport

@@ -15,7 +15,7 @@ from jaxrt.converters.flatten import flat
 from jaxrt.converters.freeze import Restored1
 from jaxrt.converters.host import tables
 from jaxrt.converters.host.tensorflow import GraphProgram, SavedModels
-from jaxrt.converters.records import Kind, Refused, Segmented, Table
+from jaxrt.converters.records import Kind, Refused, Segmented, TableContents
 from jaxrt.converters.restored import Function, Restored2, Weight
 from jaxrt.converters.rows import ranked
 from jaxrt.converters.samples import Clues, clues, clues_of, samples
@@ -262,7 +262,7 @@ class Model:
         except Exception:  # whatever keeps it from being cut, or TensorFlow raises
             return clues_of(self.source.parts[signature]), spec
 
-    def tables(self, signature: str, stage: int) -> dict[str, Table]:
+    def tables(self, signature: str, stage: int) -> dict[str, TableContents]:
         """Raises ConversionError for a signature or a stage that has none."""
         staged = self.staged(signature)
         where = f"{self.source.record.path}: signature {signature!r}"

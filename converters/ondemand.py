@@ -38,7 +38,7 @@ class Compiler:
         self._weights = weights
         self._target = target
         self._model: ModelRecord | None = None
-        self._parts: dict[str, routes.Part] = {}
+        self._parts: dict[str, routes.DevicePart] = {}
 
     def compile(self, signature: str, shapes: Shapes) -> tuple[LoadedProgram, Rows]:
         """One signature, or a device stage by its `stage_key`, at `shapes`.
@@ -72,7 +72,7 @@ class Compiler:
         )
         return loaded, Rows.INDEPENDENT if program.rows.independent else Rows.DEPENDENT
 
-    def _part(self, tensorflow: TensorFlow, model: ModelRecord, key: str) -> routes.Part:
+    def _part(self, tensorflow: TensorFlow, model: ModelRecord, key: str) -> routes.DevicePart:
         """The signature, or the device stage, that the engine knows as `key`."""
         if key not in self._parts:
             signature = key if key in model.signatures else key.rpartition("[")[0]

@@ -268,7 +268,7 @@ class Stage:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Table:
+class TableContents:
     """The contents of a hash table, in TensorFlow's own order."""
 
     key_dtype: str

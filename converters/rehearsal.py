@@ -11,7 +11,7 @@ from jaxrt.converters.arithmetic import Ran
 from jaxrt.converters.arrays import Array
 from jaxrt.converters.bodies import Uncuttable
 from jaxrt.converters.flat import Flat
-from jaxrt.converters.records import Measured, Table
+from jaxrt.converters.records import Measured, TableContents
 from jaxrt.converters.samples import clues, samples
 from jaxrt.converters.savedmodel import first_line
 from jaxrt.converters.stages import Part
@@ -139,7 +139,7 @@ class _Host:
             for name, contents in tables.items():
                 self._fill(self._session.graph.get_tensor_by_name(f"{name}:0"), contents)
 
-    def _fill(self, handle: Any, contents: Table) -> None:
+    def _fill(self, handle: Any, contents: TableContents) -> None:
         keys = tf.constant(contents.keys, tf.as_dtype(contents.key_dtype))
         values = tf.constant(contents.values, tf.as_dtype(contents.value_dtype))
         self._session.run(

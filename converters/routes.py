@@ -14,7 +14,7 @@ ASSERT = "Assert"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class DevicePart:
     """What one set of device programs computes: a signature, or a device stage of it."""
 
     signature: str
@@ -74,21 +74,23 @@ def route(
     return found
 
 
-def parts(model: ModelRecord, routes: Mapping[str, Route]) -> dict[str, Part]:
+def parts(model: ModelRecord, routes: Mapping[str, Route]) -> dict[str, DevicePart]:
     """Key → what the device computes."""
     found = []
     for key, chosen in routes.items():
         if chosen.whole is None and not chosen.stages:
-            found.append(Part(signature=key, stage=None, spec=model.signatures[key]))
+            found.append(DevicePart(signature=key, stage=None, spec=model.signatures[key]))
         for number, stage in enumerate(chosen.stages):
             if stage.where == "device":
                 like = {v.name: v.like for v in stage.inputs if v.like}
-                found.append(Part(signature=key, stage=number, spec=spec_of(stage), like=like))
+                found.append(
+                    DevicePart(signature=key, stage=number, spec=spec_of(stage), like=like)
+                )
     return {part.key: part for part in found}
 
 
 def without(
-    routes: Mapping[str, Route], parts: Mapping[str, Part], failed: Mapping[str, str]
+    routes: Mapping[str, Route], parts: Mapping[str, DevicePart], failed: Mapping[str, str]
 ) -> dict[str, Route]:
     """Signatures with a part that the device does not run are run by TensorFlow as they are."""
     found = dict(routes)
@@ -116,7 +118,7 @@ def _tensor(value: Value) -> TensorSpec:
 class PartLowerer:
     """TensorFlow's bridge, asked by the keys of parts."""
 
-    def __init__(self, tensorflow: TensorFlow, parts: Mapping[str, Part]) -> None:
+    def __init__(self, tensorflow: TensorFlow, parts: Mapping[str, DevicePart]) -> None:
         self._tensorflow = tensorflow
         self._parts = parts
 

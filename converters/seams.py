@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jaxrt.converters.records import Lowered, ModelRecord, Refused, Sample, Segmented, Table
+from jaxrt.converters.records import Lowered, ModelRecord, Refused, Sample, Segmented, TableContents
 from jaxrt.manifest import HostEntry
 from jaxrt.program import Shapes
 
@@ -36,7 +36,9 @@ class TensorFlow(Lowerer, Protocol):
         self, model: ModelRecord, signature: str, *, open_sizes: bool = True
     ) -> Segmented | Refused: ...
 
-    def tables(self, model: ModelRecord, signature: str, stage: int) -> Mapping[str, Table]: ...
+    def tables(
+        self, model: ModelRecord, signature: str, stage: int
+    ) -> Mapping[str, TableContents]: ...
 
     def weights(
         self, model: ModelRecord, names: Iterable[str] | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 from jaxrt.converters import stage_graphs
 from jaxrt.converters.flatten import flat
 from jaxrt.converters.freeze import Restored1
-from jaxrt.converters.records import Stage, Table
+from jaxrt.converters.records import Stage, TableContents
 from jaxrt.converters.rehearsal import Whole, rehearse
 from jaxrt.converters.restored import Function, Restored2, Weight
 from jaxrt.converters.segments import segmented
@@ -75,7 +75,7 @@ class Staged:
             for weight in stage_graphs.weights(part, self._flat).values()
         }
 
-    def tables(self, stage: int) -> dict[str, Table]:
+    def tables(self, stage: int) -> dict[str, TableContents]:
         """Raises ConversionError for a stage that is not on the host."""
         self._check(stage, "host")
         return {name: self._flat.tables[name].read() for name in self.stages[stage].tables}

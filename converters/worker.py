@@ -24,7 +24,7 @@ from jaxrt.converters.records import (
     Refused,
     Sample,
     Segmented,
-    Table,
+    TableContents,
 )
 from jaxrt.converters.scratch import scratch
 from jaxrt.errors import ConversionError, ModelError
@@ -118,7 +118,7 @@ class Bridge:
                 return answer
             return Segmented.from_json(answer["segmented"])
 
-    def tables(self, model: ModelRecord, signature: str, stage: int) -> dict[str, Table]:
+    def tables(self, model: ModelRecord, signature: str, stage: int) -> dict[str, TableContents]:
         """The contents of the hash tables of a host stage, by node.
 
         Raises ConversionError for a signature that has no such stage.
@@ -378,9 +378,9 @@ def _taken(described: Mapping[str, Any]) -> Array:
     return found
 
 
-def _table(described: Mapping[str, Any]) -> Table:
+def _table(described: Mapping[str, Any]) -> TableContents:
     keys, values = described["keys"], described["values"]
-    return Table(
+    return TableContents(
         key_dtype=keys["dtype"],
         value_dtype=values["dtype"],
         keys=_taken(keys),

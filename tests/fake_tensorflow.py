@@ -18,7 +18,7 @@ from jaxrt.converters.records import (
     Refused,
     Sample,
     Segmented,
-    Table,
+    TableContents,
 )
 from jaxrt.errors import ConversionError
 from jaxrt.manifest import HostEntry
@@ -108,7 +108,7 @@ class FakeTensorFlow:
     ) -> Segmented | Refused:
         return Refused(signature=signature, kind=Kind.HOST, reason="it cannot be cut")
 
-    def tables(self, model: ModelRecord, signature: str, stage: int) -> Mapping[str, Table]:
+    def tables(self, model: ModelRecord, signature: str, stage: int) -> Mapping[str, TableContents]:
         raise AssertionError("no signature is cut")
 
     def weights(

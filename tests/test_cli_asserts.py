@@ -43,9 +43,9 @@ def by_tensorflow(manifest: Manifest) -> Manifest:
     return dataclasses.replace(manifest, signatures=signatures)
 
 
-def asked(artifact: Path, home: Path, **more: str) -> dict[str, list[tuple[int, Any]]]:
+def asked(artifact: Path, home: Path, path: str = "") -> dict[str, list[tuple[int, Any]]]:
     """Signature → the answers to good rows, broken ones, and good ones again."""
-    with Server(artifact, home=home, **more) as server:
+    with Server(artifact, home=home, path=path) as server:
         return {
             name: [server.predict(artifact.stem, {"x": x}, name) for x in (FINE, broken, FINE)]
             for name, broken in BROKEN.items()
