@@ -24,6 +24,7 @@ from jaxrt.manifest import Manifest, SignatureEntry, Source, TargetRecord
 from jaxrt.program import Shapes
 from jaxrt.specs import SignatureSpec
 from jaxrt.target import Target
+from jaxrt.tuning.optimizer import Passes
 
 INIT_OP = "__saved_model_init_op"
 """TF2's initializer stands among the signatures: metadata, nobody calls it."""
@@ -42,6 +43,8 @@ class Options:
     """False: TensorFlow runs every signature as it is."""
     check: bool = True
     """Compare each signature with TensorFlow once."""
+    passes: Passes = Passes()
+    """What the `optimize` of a build was made with."""
     observed: Mapping[str, Sequence[Shapes]] = dataclasses.field(default_factory=dict)
     """Signature → shapes of its warm-up requests."""
 
@@ -55,6 +58,7 @@ class Options:
             "signatures": list(self.signatures),
             "optimize": self.optimize,
             "check": self.check,
+            "passes": self.passes.to_json(),
             "observed": {
                 name: [{a: list(s) for a, s in found.items()} for found in shapes]
                 for name, shapes in self.observed.items()
@@ -83,6 +87,7 @@ def build(
     steps: Steps,
     clock: Callable[[], float] = time.perf_counter,
     allow_empty: bool = False,
+    optimize: conversion.Optimize = conversion.unchanged,
 ) -> Manifest:
     """Writes the artifact of the SavedModel at `path` and commits it.
 
@@ -92,7 +97,14 @@ def build(
     started = clock()
     steps.step("read the SavedModel")
     model = tensorflow.open_model(path, options.tags)
-    job = emit.Job(tensorflow=tensorflow, model=model, target=target, steps=steps, writer=writer)
+    job = emit.Job(
+        tensorflow=tensorflow,
+        model=model,
+        target=target,
+        steps=steps,
+        writer=writer,
+        optimize=optimize,
+    )
     chosen = _chosen(model, options)
     whole = {key: _plan(key, model.signatures[key], options) for key in chosen}
     ways = _routes(job, chosen, whole, options, allow_empty)
@@ -169,7 +181,14 @@ def _converted(
 ) -> dict[str, ConvertedSignature]:
     lowerer = routes.PartLowerer(job.tensorflow, parts)
     return {
-        key: conversion.convert(lowerer, job.model, key, plans[key], step=job.steps.step)
+        key: conversion.convert(
+            lowerer,
+            job.model,
+            key,
+            plans[key],
+            step=job.steps.step,
+            optimize=job.optimize,
+        )
         for key in parts
     }
 

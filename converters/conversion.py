@@ -1,4 +1,4 @@
-"""One signature of a SavedModel → programs: lowered, lifted, simplified, split, judged by rows."""
+"""One signature of a SavedModel → programs: lowered, lifted, judged by rows, optimized, split."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +14,16 @@ from jaxrt.errors import ConversionError
 from jaxrt.passes import prepare, rows, simplify
 from jaxrt.passes.jaxprs import RANDOM
 from jaxrt.program import Program, Shapes
+from jaxrt.tuning.optimizer import Optimized
 
 Array = np.ndarray[Any, Any]
 Note = Callable[[str], None]
+Optimize = Callable[[Program], Optimized]
+
+
+def unchanged(program: Program) -> Optimized:
+    """No passes."""
+    return Optimized(program=program)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +34,8 @@ class Converted:
     split: prepare.Split
     rows: rows.RowsVerdict
     random: bool
+    optimized: Optimized
+    """What the passes did; `split` is of its program."""
     ops_lifted: int
     """Equations of the jaxpr as it was lifted; `split.apply` has what is left of them."""
 
@@ -56,6 +65,7 @@ def convert(
     plan: Plan,
     *,
     step: Note = lambda text: None,
+    optimize: Optimize = unchanged,
 ) -> ConvertedSignature:
     """Lifts every planned shape of one signature, and a witness batch size beside each.
 
@@ -85,9 +95,9 @@ def convert(
             verdict = rows.RowsVerdict(
                 independent=False, reason="TensorFlow refuses it at another batch size"
             )
-        programs += [_finish(p, lifted[p.batch], verdict) for p in planned_sizes]
+        programs += [_finish(p, lifted[p.batch], verdict, optimize) for p in planned_sizes]
     if len(programs) < len(plan.programs) and plan.otherwise is not None:
-        other = convert(lowerer, model, signature, plan.otherwise, step=step)
+        other = convert(lowerer, model, signature, plan.otherwise, step=step, optimize=optimize)
         if len(other.programs) > len(programs):
             return other
     if not programs and refusals:
@@ -134,12 +144,16 @@ def _lift(
     return _Lifted(simplify.simplify(lifted.program), lifted.constants, ops)
 
 
-def _finish(planned: Planned, lifted: _Lifted, verdict: rows.RowsVerdict) -> Converted:
+def _finish(
+    planned: Planned, lifted: _Lifted, verdict: rows.RowsVerdict, optimize: Optimize
+) -> Converted:
+    optimized = optimize(lifted.program)
     return Converted(
         planned=planned,
-        split=prepare.split(lifted.program),
+        split=prepare.split(optimized.program),
         rows=verdict,
         random=is_random(lifted.program),
+        optimized=optimized,
         ops_lifted=lifted.ops_lifted,
     )
 

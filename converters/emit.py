@@ -11,7 +11,7 @@ import numpy as np
 from jaxrt import compiler
 from jaxrt.artifact import ArtifactWriter
 from jaxrt.converters import hosting
-from jaxrt.converters.conversion import Converted, ConvertedSignature, spell
+from jaxrt.converters.conversion import Converted, ConvertedSignature, Optimize, spell
 from jaxrt.converters.records import ModelRecord, Stage
 from jaxrt.converters.routes import Route, spec_of
 from jaxrt.converters.seams import Steps, TensorFlow
@@ -41,6 +41,7 @@ class Job:
     target: Target
     steps: Steps
     writer: ArtifactWriter
+    optimize: Optimize
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

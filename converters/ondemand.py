@@ -30,6 +30,7 @@ class Compiler:
         tensorflow: Callable[[], TensorFlow],
         weights: compiler.Weights,
         target: Target,
+        optimize: conversion.Optimize = conversion.unchanged,
     ) -> None:
         """`tensorflow` starts (or gives) the bridge when the first shape is asked for."""
         self._path = path
@@ -37,6 +38,7 @@ class Compiler:
         self._start = tensorflow
         self._weights = weights
         self._target = target
+        self._optimize = optimize
         self._model: ModelRecord | None = None
         self._parts: dict[str, routes.DevicePart] = {}
 
@@ -54,7 +56,7 @@ class Compiler:
         part = self._part(tensorflow, model, signature)
         plan = Plan(programs=(_planned(part.spec, shapes),))
         lowerer = routes.PartLowerer(tensorflow, {part.key: part})
-        found = conversion.convert(lowerer, model, signature, plan)
+        found = conversion.convert(lowerer, model, signature, plan, optimize=self._optimize)
         if not found.programs:
             raise ConversionError(found.refused or f"{conversion.spell(shapes)} cannot be lowered")
         (program,) = found.programs

@@ -98,6 +98,7 @@ def _programs(
             "equations_lifted": program.ops_lifted,
             "equations_per_request": len(program.split.apply.jaxpr.jaxpr.eqns),
             "equations_prepared": len(program.split.prepare.jaxpr.eqns),
+            "passes": program.optimized.to_json(),
             "stats": entry.stats.to_json(),
         }
         for program, entry in zip(signature.programs, entries, strict=True)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,11 @@ from jaxrt.errors import UsageError
 from jaxrt.manifest import Manifest
 from jaxrt.serving.engine import source
 from jaxrt.target import Target
+from jaxrt.tuning.optimizer import Passes, optimizer
+from jaxrt.tuning.tuner import Autotune
+
+TUNING = "tuning"
+"""Below the cache: the lowerings that were measured to be best, per target."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +83,7 @@ def choose(
     signatures: tuple[str, ...] = (),
     check: bool,
     optimize: bool = True,
+    passes: Passes | None = None,
 ) -> builder.Options:
     """The options of a build; shapes of a warm-up file in the SavedModel become planned ones."""
     observed: dict[str, list[Any]] = {}
@@ -89,8 +96,20 @@ def choose(
         signatures=signatures,
         check=check,
         optimize=optimize,
+        passes=passes or Passes(),
         observed=observed,
     )
+
+
+def passes(autotune: str, disabled: Sequence[str]) -> Passes:
+    """What `--autotune` and `--disable-pass` mean; raises UsageError."""
+    return Passes(autotune=Autotune(autotune), disabled=tuple(disabled))
+
+
+def default_cache() -> Path:
+    """The user's: ~/.cache/jaxrt, or below XDG_CACHE_HOME."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "jaxrt"
 
 
 def build(
@@ -102,8 +121,12 @@ def build(
     bridges: Bridges,
     steps: Steps,
     allow_empty: bool = False,
+    choices: Path | None = None,
 ) -> tuple[Manifest, dict[str, Any]]:
-    """Compiles `model` into `destination`; gives the manifest and the report."""
+    """Compiles `model` into `destination`; gives the manifest and the report.
+
+    `choices` is the directory of what was measured before; one in the user's cache by default.
+    """
     with ArtifactWriter(destination) as writer:
         manifest = builder.build(
             model.path,
@@ -118,6 +141,7 @@ def build(
             tensorflow=bridges.start(),
             steps=steps,
             allow_empty=allow_empty,
+            optimize=optimizer(target, chosen.passes, cache=choices or default_cache() / TUNING),
         )
     with open_artifact(destination, verify=False) as artifact:
         return manifest, artifact.report()

@@ -48,6 +48,8 @@ def command(
     shapes: tuple[str, ...],
     tags: str,
     signatures: tuple[str, ...],
+    autotune: str,
+    disabled_passes: tuple[str, ...],
     disable_optimizer: bool,
     device: str,
     check: bool,
@@ -77,6 +79,7 @@ def command(
         signatures=signatures,
         check=check,
         optimize=not disable_optimizer,
+        passes=building.passes(autotune, disabled_passes),
     )
     attached = target.select(device)
     with console.progress(f"compile {location.name}") as steps, building.Bridges() as bridges:

@@ -13,6 +13,10 @@ Command = Callable[..., Any]
 BATCH_SIZES = "1,8,32"
 """Buckets when nobody chooses: one request alone, a small and a full batch."""
 
+AUTOTUNE_DEFAULT = "fast"
+AUTOTUNE = ("off", AUTOTUNE_DEFAULT, "full")
+"""`jaxrt.tuning.tuner.Autotune`, whose import would load jax."""
+
 UNOPTIMIZED = (
     "--disable_optimizer: TensorFlow runs every signature WHOLE, on the CPU, one request at a "
     "time; nothing is compiled and nothing runs on the device"
@@ -49,6 +53,22 @@ def compile_options(command: Command) -> Command:
                 show_default=True,
                 metavar="TAG,...",
                 help="Which MetaGraph of the SavedModel.",
+            ),
+            click.option(
+                "--autotune",
+                type=click.Choice(AUTOTUNE),
+                default=AUTOTUNE_DEFAULT,
+                show_default=True,
+                help="How convolutions are lowered: by rules, by timing those in doubt on the "
+                "device, or by timing every candidate. Choices are kept and found again.",
+            ),
+            click.option(
+                "--disable-pass",
+                "disabled_passes",
+                multiple=True,
+                metavar="NAME",
+                help="Leave out one optimization: batch-norm, convolutions or winograd. May be "
+                "given several times.",
             ),
             click.option(
                 "--disable_optimizer",

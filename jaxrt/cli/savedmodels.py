@@ -17,6 +17,7 @@ from jaxrt.converters import ondemand
 from jaxrt.converters.build import Options
 from jaxrt.store import Store, entry_key
 from jaxrt.target import Target
+from jaxrt.tuning.optimizer import Passes, optimizer
 
 log = logging.getLogger("jaxrt.serving")
 
@@ -33,6 +34,7 @@ class Cache:
     tags: tuple[str, ...]
     optimize: bool = True
     """False: TensorFlow runs every signature as it is."""
+    passes: Passes = Passes()
 
     def artifact(self, name: str, path: Path) -> Path:
         """The artifact of the SavedModel at `path`, compiled now unless the store has it."""
@@ -54,6 +56,7 @@ class Cache:
                 bridges=self.bridges,
                 steps=_Quiet(),
                 allow_empty=True,
+                choices=self.store.root / building.TUNING,
             )
             for row in errors(report):
                 if row[-1] != "ok":
@@ -69,7 +72,13 @@ class Cache:
         if importlib.util.find_spec("tensorflow") is None:
             return None
         return ondemand.Compiler(
-            path, self.tags, tensorflow=self.bridges.start, weights=weights, target=self.target
+            path,
+            self.tags,
+            tensorflow=self.bridges.start,
+            weights=weights,
+            target=self.target,
+            # A request waits for it: rules choose, nothing is timed.
+            optimize=optimizer(self.target, Passes(disabled=self.passes.disabled)),
         )
 
     def _options(self, path: Path) -> Options:
@@ -80,6 +89,7 @@ class Cache:
             tags=self.tags,
             check=True,
             optimize=self.optimize,
+            passes=self.passes,
         )
 
 

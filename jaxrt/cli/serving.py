@@ -43,6 +43,8 @@ class Settings:
     batch_sizes: str
     shapes: tuple[str, ...]
     tags: str
+    autotune: str
+    disabled_passes: tuple[str, ...]
     disable_optimizer: bool
     cache_dir: Path | None
     max_enqueued_batches: int
@@ -53,7 +55,8 @@ class Settings:
     def plans_shapes(self) -> bool:
         """Whether the user chose what to compile."""
         chosen = bool(self.shapes) or self.batch_sizes != options.BATCH_SIZES
-        return chosen or self.disable_optimizer
+        tuned = self.autotune != options.AUTOTUNE_DEFAULT or bool(self.disabled_passes)
+        return chosen or tuned or self.disable_optimizer
 
 
 def serve(settings: Settings, *, started: float) -> None:
@@ -130,8 +133,9 @@ def _load(
         loaded = loading.load(models, plan, steps=steps)
     if saved_models.settings.plans_shapes and not saved_models.used:
         log.warning(
-            "--batch-sizes, --shape and --disable_optimizer have no effect: they are for "
-            "SavedModels, and all models here are artifacts; pass them to `jaxrt compile`"
+            "--batch-sizes, --shape, --autotune, --disable-pass and --disable_optimizer have no "
+            "effect: they are for SavedModels, and all models here are artifacts; pass them to "
+            "`jaxrt compile`"
         )
     return loaded
 
@@ -151,20 +155,21 @@ class _Lazily:
 
     def get(self) -> SavedModels:
         if self._found is None:
-            from jaxrt.cli.building import Bridges
+            from jaxrt.cli import building
             from jaxrt.cli.savedmodels import Cache
             from jaxrt.store import Store
 
             if self.settings.disable_optimizer:
                 log.warning(options.UNOPTIMIZED)
             self._found = Cache(
-                store=Store(self.settings.cache_dir or _default_cache()),
+                store=Store(self.settings.cache_dir or building.default_cache()),
                 target=self.target,
-                bridges=self._stack.enter_context(Bridges()),
+                bridges=self._stack.enter_context(building.Bridges()),
                 batch_sizes=options.buckets(self.settings.batch_sizes),
                 shapes=self.settings.shapes,
                 tags=options.tag_list(self.settings.tags),
                 optimize=not self.settings.disable_optimizer,
+                passes=building.passes(self.settings.autotune, self.settings.disabled_passes),
             )
         return self._found
 
@@ -199,8 +204,3 @@ def _refusals(ready: Ready) -> Iterator[str]:
     for key, signature in ready.model.signatures.items():
         if signature.refused and key != INIT_OP:
             yield f"signature {key!r} is not served: {signature.refused}"
-
-
-def _default_cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "jaxrt"

@@ -1,0 +1,22 @@
+"""Which values of a program depend on its weights and constants alone."""
+
+from typing import Any
+
+from jaxrt.passes.jaxprs import RANDOM, nested, variables
+from jaxrt.passes.prepare import primitives
+from jaxrt.program import Program
+
+
+def fixed(program: Program) -> frozenset[Any]:
+    """The top-level variables that are the same at every request; random draws are not."""
+    jaxpr = program.jaxpr.jaxpr
+    found = {*jaxpr.constvars, *jaxpr.invars[: len(program.weight_names)]}
+    for eqn in jaxpr.eqns:
+        if all(v in found for v in variables(eqn.invars)) and _is_pure(eqn):
+            found.update(eqn.outvars)
+    return frozenset(found)
+
+
+def _is_pure(eqn: Any) -> bool:
+    names = {eqn.primitive.name, *(n for body in nested(eqn) for n in primitives(body))}
+    return not eqn.effects and not names & RANDOM

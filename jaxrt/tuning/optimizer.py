@@ -1,0 +1,121 @@
+"""The passes that make a program fast, each with a switch, and what they report."""
+
+import collections
+import dataclasses
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from jaxrt.errors import UsageError
+from jaxrt.passes import batchnorm, convolution_lowering
+from jaxrt.passes.convolution import Convolution
+from jaxrt.passes.convolution_table import LOWERINGS, XLA
+from jaxrt.program import Program
+from jaxrt.target import Target
+from jaxrt.tuning.choices import Choice, Choices
+from jaxrt.tuning.tuner import Autotune, Tuner
+
+PASSES = ("batch-norm", "convolutions", "winograd")
+"""The switches: `winograd` takes those lowerings from `convolutions`, for the least error."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Passes:
+    """What the user chose; raises UsageError for a pass that is none of PASSES."""
+
+    autotune: Autotune = Autotune.OFF
+    disabled: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.disabled) - set(PASSES)):
+            raise UsageError(f"--disable-pass {unknown[0]}: want one of {', '.join(PASSES)}")
+
+    def to_json(self) -> dict[str, Any]:
+        return {"autotune": self.autotune.value, "disabled": sorted(set(self.disabled))}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Optimized:
+    """A program after the passes."""
+
+    program: Program
+    gains: tuple[str, ...] = ()
+    """A line for each pass that changed something."""
+    convolutions: tuple[tuple[Convolution, Choice], ...] = ()
+    """What was chosen for each, in the order of the program."""
+
+    def to_json(self) -> dict[str, Any]:
+        """For the report; convolutions of equal shape are counted, not repeated."""
+        counts = collections.Counter(str(conv) for conv, _ in self.convolutions)
+        distinct = {str(conv): choice for conv, choice in self.convolutions}
+        return {
+            "gains": list(self.gains),
+            "convolutions": [
+                {"convolution": key, "count": counts[key], **choice.to_json()}
+                for key, choice in distinct.items()
+            ],
+        }
+
+
+class Optimizer:
+    """Program → the same function, faster on one target."""
+
+    def __init__(self, tuner: Tuner, *, without: Collection[str] = ()) -> None:
+        """`without` are names of PASSES left out."""
+        self._tuner = tuner
+        self._without = frozenset(without)
+
+    def __call__(self, program: Program) -> Optimized:
+        gains = []
+        chosen: list[tuple[Convolution, Choice]] = []
+        if "batch-norm" not in self._without:
+            program, count = batchnorm.fold(program)
+            if count:
+                gains.append(f"batch norm: {count} folded into weights")
+        if "convolutions" not in self._without:
+            # All are chosen first: nothing can be timed while jax traces.
+            found = convolution_lowering.convolutions(program)
+            chosen = [(conv, self._tuner.choose(conv)) for conv in found]
+            names = {conv: choice.lowering for conv, choice in chosen}
+            program = convolution_lowering.lower(program, names.__getitem__)
+            gains += _spell(chosen)
+        return Optimized(program=program, gains=tuple(gains), convolutions=tuple(chosen))
+
+
+def _spell(chosen: list[tuple[Convolution, Choice]]) -> list[str]:
+    """`convolutions: 35 depthwise → shift-multiply-add, 34 1x1 → dot, 1 7x7 → XLA's own`."""
+    counts = collections.Counter((_kind(c), choice.lowering) for c, choice in chosen)
+    if not counts:
+        return []
+    texts = [
+        f"{count} {kind} → {XLA_NAME if name == XLA else name}"
+        for (kind, name), count in counts.most_common()
+    ]
+    own = sum(c.seconds.get(XLA, 0.0) for _, c in chosen)
+    mine = sum(c.seconds[c.lowering] for _, c in chosen if XLA in c.seconds)
+    timed = f"; those timed: {own / mine:.1f} times XLA's own" if mine else ""
+    return [f"convolutions: {', '.join(texts)}{timed}"]
+
+
+XLA_NAME = "XLA's own"
+
+
+def _kind(conv: Convolution) -> str:
+    if conv.is_depthwise:
+        return "depthwise"
+    window = "x".join(map(str, conv.window))
+    return f"{window} transposed" if conv.is_transposed else window
+
+
+def optimizer(target: Target, passes: Passes, *, cache: Path | None = None) -> Optimizer:
+    """For one target; choices are kept below `cache`, if given."""
+    disabled = passes.disabled
+    tuner = Tuner(
+        target,
+        passes.autotune,
+        choices=None if cache is None else Choices(cache, target.fingerprint),
+        clock=time.perf_counter,
+        without=[n for n in LOWERINGS if "Winograd" in n] if "winograd" in disabled else [],
+    )
+    return Optimizer(tuner, without=disabled)
