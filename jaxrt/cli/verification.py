@@ -61,13 +61,8 @@ def verify(
         server = stack.enter_context(stagewise.Server(opened.manifest.model, loaded))
         results = []
         for key, signature in loaded.signatures.items():
-            if (signature.programs or signature.stages) and _face(signature.spec) != _face(
-                record.signatures.get(key)
-            ):
-                raise ModelError(
-                    f"{against}: no signature {key!r} with the inputs and outputs that {artifact} "
-                    "has; pass the model it was made from"
-                )
+            if signature.programs or signature.stages:
+                _check_face(key, signature.spec, record, artifact)
             for entry in signature.programs:
                 steps.step(f"{key} {shapes(entry.entry)}")
                 run = functools.partial(tensorflow.run, record, key)
@@ -77,11 +72,20 @@ def verify(
                 sample = functools.partial(tensorflow.sample, record, key, seed=seed)
                 results += _staged(server, key, record, sample, relative)
     if not any(result.error for result in results):
+        where = f"{results[0].signature!r} {results[0].shapes}".rstrip()
         raise VerificationError(
-            f"{artifact}: no output could be compared, first {results[0].signature!r} at "
-            f"{results[0].shapes}: {results[0].said}"
+            f"{artifact}: no output could be compared, first {where}: {results[0].said}"
         )
     return results
+
+
+def _check_face(key: str, spec: SignatureSpec, record: ModelRecord, artifact: Path) -> None:
+    """Raises ModelError unless the SavedModel has the signature with the same dtypes."""
+    if _face(spec) != _face(record.signatures.get(key)):
+        raise ModelError(
+            f"{record.path}: no signature {key!r} with the inputs and outputs that {artifact} "
+            "has; pass the model it was made from"
+        )
 
 
 def _count(model: loader.LoadedModel) -> int:
