@@ -112,7 +112,10 @@ def _tensor(value: Value) -> TensorSpec:
     dims = None
     if value.shape is not None:
         dims = tuple(Dim(-1 if d is None else d) for d in value.shape)
-    return TensorSpec(name=value.name, dtype=value.dtype, dims=dims)
+    # What crosses between stages has no name of its own: flags plan the input that it is like.
+    sources = {dim[0] for dim in value.like if dim is not None}
+    name = sources.pop() if len(sources) == 1 else value.name
+    return TensorSpec(name=name, dtype=value.dtype, dims=dims)
 
 
 class PartLowerer:

@@ -54,6 +54,16 @@ def test_flags_fill_the_dimensions_that_the_signature_leaves_open(
     assert flags(spec(**dims), shapes) == found
 
 
+def test_what_crosses_between_stages_is_planned_by_the_input_that_it_is_like() -> None:
+    dims = (Dim(-1), Dim(-1))
+    inputs = {
+        "words": TensorSpec(name="words:0", dtype="int32", dims=dims),
+        "%4": TensorSpec(name="words", dtype="int64", dims=dims),
+    }
+    found = flags(SignatureSpec(inputs=inputs, outputs={}), {"words": (3, 7), "%4": (3, 7)})
+    assert found == "--shape words=7"
+
+
 def test_shapes_are_written_as_lists() -> None:
     assert show({"x": (1, 3), "k": ()}) == "x=[1,3], k=[]"
     assert declared(spec(x=[-1, 3], k=None)) == "x=[?,3], k=[unknown rank]"

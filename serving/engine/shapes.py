@@ -27,6 +27,7 @@ def declared(spec: SignatureSpec) -> str:
 def flags(spec: SignatureSpec, shapes: Shapes) -> str:
     """`--shape a=48x64 --shape b=7`: plans the inner dimensions that the signature leaves open.
 
+    What crosses between stages (`%4`) is planned by the input that its tensor is named after.
     Empty where it leaves none open, or contradicts the shapes.
     """
     found = []
@@ -35,8 +36,9 @@ def flags(spec: SignatureSpec, shapes: Shapes) -> str:
         if sizes is None:
             return ""
         if sizes:
-            found.append(f"--shape {alias}={'x'.join(map(str, sizes))}")
-    return " ".join(found)
+            name = tensor.name if alias.startswith("%") else alias
+            found.append(f"--shape {name}={'x'.join(map(str, sizes))}")
+    return " ".join(dict.fromkeys(found))
 
 
 def _dims(tensor: TensorSpec) -> str:
