@@ -83,7 +83,8 @@ def _share(signature: Mapping[str, Any]) -> str:
         flops = [s["flops"] for s in signature["segments"]]
         return "unknown" if None in flops else "there are none"
     loops = any(s["loops"] for s in signature["segments"])
-    return ("≥ " if loops and 0 < share < 1 else "") + percent(share)
+    said = percent(share)
+    return said if said[0] in "<>" or not (loops and 0 < share < 1) else f"≥ {said}"
 
 
 def _executor(hosts: Sequence[Mapping[str, Any]]) -> str:
@@ -97,7 +98,7 @@ def _ops(hosts: Sequence[Mapping[str, Any]]) -> str:
         for ops in segment["reasons"].values():
             counts.update(ops)
         if segment["where"].endswith("whole in TensorFlow"):
-            return segment["why"].rstrip(".")
+            return str(segment["why"]).rstrip(".")
     named = [f"{op} ×{n}" if n > 1 else op for op, n in counts.most_common(_NAMED)]
     rest = len(counts) - _NAMED
     return ", ".join(named) + (f" and {rest} more" if rest > 0 else "") or "–"

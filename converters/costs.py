@@ -22,7 +22,7 @@ class Segment:
     where: str
     """`device`; `host, native`; `host, TensorFlow`; `host, whole in TensorFlow`."""
     why: str
-    """Why it is on the host; empty on the device."""
+    """Why it is on the host, or that nothing was compiled for the device; else empty."""
     ops: Mapping[str, int]
     """TensorFlow op → how many nodes of it."""
     reasons: Mapping[str, Mapping[str, int]]
@@ -159,7 +159,7 @@ def _device(
         bytes_out = _bytes(entry.output_shapes, entry.output_dtypes) / rows
     return Segment(
         where="device",
-        why="",
+        why="" if found else "no shape of it was compiled",
         ops=counts,
         reasons={},
         flops=flops,

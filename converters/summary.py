@@ -44,7 +44,8 @@ def _share(costs: Costs) -> str:
     more = share < 1 and any(s.loops for s in costs.segments if s.on_device)
     less = share > 0 and any(s.uncounted for s in hosts)
     bound = {(True, True): "about ", (True, False): "at least ", (False, True): "at most "}
-    return f"{bound.get((more, less), '')}{percent(share)} of FLOPs"
+    said = percent(share)
+    return f"{'' if said[0] in '<>' else bound.get((more, less), '')}{said} of FLOPs"
 
 
 def _reasons(reasons: Mapping[str, Mapping[str, int]]) -> list[str]:

@@ -109,6 +109,11 @@ def test_a_signature_on_one_side_alone_needs_no_count() -> None:
             "unknown share of FLOPs on device; on host what is cheaper there than what would "
             "cross; TensorFlow runs the host's part; 3.2 kB cross per example",
         ),
+        (
+            of(looked_up(0.01), segment("device", 92.0, loops=True)),
+            "> 99.9 % of FLOPs on device; LookupTableFindV2 ×14 on host (no device has tables); "
+            "no TensorFlow needed; 3.2 kB cross per example",
+        ),
         (of(segment("device", 5.0)), "100 % of FLOPs on device; nothing on host"),
         (
             of(segment("host, whole in TensorFlow", None, why="It changes tables.")),
@@ -184,3 +189,4 @@ def test_a_device_stage_that_was_not_compiled_is_unknown() -> None:
     found = costs("f", SignatureEntry(spec=SPEC), Route(signature="f"), {"MatMul": 2}, {})
     (one,) = found.segments
     assert (one.where, one.flops, one.ops) == ("device", None, {"MatMul": 2})
+    assert one.why == "no shape of it was compiled"
