@@ -25,8 +25,14 @@ def is_rowwise(part: Part, flat: Flat, sizes: Sizes) -> bool:
     known = Known(part, flat, sizes)
     for of in part.nodes.values():
         known.add(of, RULES)
-    given = all(known.of(t).kind in (Kind.SAME, Kind.ROWS) for t in part.gives.values())
+    given = all(_in_rows(part, name, known.of(t).kind) for name, t in part.gives.items())
     return given and all(_fails_by_row(part.nodes[name], known) for name in part.effects)
+
+
+def _in_rows(part: Part, name: str, kind: Kind) -> bool:
+    """Whether a value can be handed out row by row: the size of a table has none."""
+    shape = part.values[name].shape
+    return kind is Kind.ROWS or (kind is Kind.SAME and shape is not None and shape[:1] == (None,))
 
 
 def _fails_by_row(of: Node, known: Known) -> bool:

@@ -177,8 +177,9 @@ def told(path: str) -> None:
 
         @tf.function(input_signature=[text, ids, features])
         def found(self, text: Any, ids: Any, x: Any) -> dict[str, Any]:
-            weights = self.weights.lookup(ids)
-            return {"words": self.words.lookup(text), "y": x @ self.kernel * weights[:, None]}
+            weights = self.weights.lookup(ids)[:, None]
+            y = x @ self.kernel * weights
+            return {"words": self.words.lookup(text), "size": self.words.size(), "y": y}
 
         @tf.function(input_signature=[features, text])
         def named(self, x: Any, text: Any) -> dict[str, Any]:

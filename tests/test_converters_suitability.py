@@ -130,6 +130,8 @@ def test_tables_that_nobody_changes_any_more_are_read(served: Find) -> None:
     text = np.asarray([b"a", b"b", b"c", b"", b"a"], object)
     answers = found.check({"text": text, "ids": np.asarray([1, 5, 2, 7, 1]), "x": X})
     assert answers["words"].tolist() == [2, 1, -1, -1, 2]
+    assert answers["size"].tolist() == 2
+    assert found.rowwise == [False]  # a size is nothing that rows could be cut out of
 
 
 def test_strings_that_depend_on_nothing_are_given_by_the_host(served: Find) -> None:
