@@ -47,6 +47,8 @@ def strided_slice(node: Node, x: Array, begin: Array, end: Array, strides: Array
             if steps[i] == 0:
                 raise InvalidArgument(f"strides[{i}] must be non-zero")
             if masked("shrink_axis", i):
+                if steps[i] < 0:
+                    raise InvalidArgument("only stride 1 allowed on non-range indexing.")
                 index.append(_place(begins[i], x.shape[dim], i))
             else:
                 first = None if masked("begin", i) else begins[i]
@@ -58,7 +60,8 @@ def strided_slice(node: Node, x: Array, begin: Array, end: Array, strides: Array
 
 def _place(at: int, size: int, i: int) -> int:
     if not -size <= at < size:
-        raise InvalidArgument(f"slice index {at} of dimension {i} out of bounds.")
+        shown = at if at >= 0 else at + size
+        raise InvalidArgument(f"slice index {shown} of dimension {i} out of bounds.")
     return at
 
 
@@ -86,9 +89,13 @@ def check_range(indices: Array, size: int, name: str = "indices") -> None:
 
 @op("GatherV2", batch_dims=0)
 def gather_v2(node: Node, params: Array, indices: Array, axis: Array) -> Any:
-    at = axis_of(int(axis), params.ndim)
+    at = int(axis) + (params.ndim if axis < 0 else 0)
+    if not 0 <= at < params.ndim:
+        least = at + 1 if axis >= 0 else -int(axis)
+        raise InvalidArgument(f"Shape must be at least rank {least} but is rank {params.ndim}")
     batch = node.attrs["batch_dims"]
     batch += indices.ndim if batch < 0 else 0
+    _check_batch(params, indices, at, batch)
     check_range(indices, params.shape[at])
     if not batch:
         return np.take(params, indices, at)
@@ -106,6 +113,17 @@ def gather_v2(node: Node, params: Array, indices: Array, axis: Array) -> Any:
     return np.stack(rows).reshape(*params.shape[:batch], *inner)
 
 
+def _check_batch(params: Array, indices: Array, axis: int, batch: int) -> None:
+    if batch > axis:
+        raise InvalidArgument(f"batch_dims ({batch}) must be less than or equal to axis ({axis}).")
+    for i in range(batch):
+        if params.shape[i] != indices.shape[i]:
+            raise InvalidArgument(
+                f"params.shape[{i}]: {params.shape[i]} should be equal to indices.shape[{i}]: "
+                f"{indices.shape[i]}"
+            )
+
+
 @op("Gather", validate_indices=True)
 def gather(node: Node, params: Array, indices: Array) -> Any:
     check_range(indices, params.shape[0])
@@ -115,6 +133,16 @@ def gather(node: Node, params: Array, indices: Array) -> Any:
 @op("GatherNd", bad_indices_policy=b"")
 def gather_nd(node: Node, params: Array, indices: Array) -> Any:
     depth = indices.shape[-1]
+    if depth > params.ndim:
+        raise InvalidArgument(
+            "index innermost dimension length must be <= params rank; saw: "
+            f"{depth} vs. {params.ndim}"
+        )
+    if indices.size and not params.size:
+        raise InvalidArgument(
+            "Requested more than 0 entries, but params is empty.  Params shape: "
+            + shape_text(params)
+        )
     bad = _outside(params, indices)
     if bad is not None:
         if node.attrs["bad_indices_policy"] != b"IGNORE":
@@ -157,6 +185,13 @@ def scatter_nd(node: Node, indices: Array, updates: Array, sizes: Array) -> Arra
 
 def _scatter(found: Array, indices: Array, updates: Array, how: Any, node: Node) -> Array:
     """Into `found`, a fresh array; of duplicates the last one stays, or all are combined."""
+    depth = indices.shape[-1]
+    if found.shape[depth:] != updates.shape[indices.ndim - 1 :]:
+        raise InvalidArgument(_unlike(node, found, updates, depth, indices.ndim - 1))
+    if indices.size and not found.size:
+        raise InvalidArgument(
+            "Indices and updates specified for empty output.  indices shape: " + shape_text(indices)
+        )
     bad = _outside(found, indices)
     if bad is not None:
         if node.attrs["bad_indices_policy"] != b"IGNORE":
@@ -170,6 +205,19 @@ def _scatter(found: Array, indices: Array, updates: Array, how: Any, node: Node)
     else:
         how.at(found, index, updates)
     return found
+
+
+def _unlike(node: Node, found: Array, updates: Array, depth: int, outer: int) -> str:
+    if node.op != "ScatterNd":
+        inner = found.ndim - depth
+        return (
+            f"The inner {inner} dimensions of output.shape={shape_text(found)} must match the"
+            f" inner {updates.ndim - outer} dimensions of updates.shape={shape_text(updates)}"
+        )
+    return (
+        f"Dimensions [{depth},{found.ndim}) of input[shape={shape_text(found)}] must match"
+        f" dimensions [{outer},{updates.ndim}) of updates[shape={shape_text(updates)}]"
+    )
 
 
 @op("TensorScatterUpdate", bad_indices_policy=b"")
@@ -218,8 +266,16 @@ def dynamic_stitch(node: Node, *inputs: Array) -> Array:
     count = max((int(i.max(initial=-1)) for i in indices), default=-1) + 1
     inner = data[0].shape[indices[0].ndim :]
     found = np.full((count, *inner), zero(data[0].dtype), data[0].dtype)
-    for where_, values in zip(indices, data, strict=True):
-        check_range(where_, count)
+    for i, (where_, values) in enumerate(zip(indices, data, strict=True)):
+        if values.shape[where_.ndim :] != inner:
+            raise InvalidArgument(
+                f"Need data[0].shape[{indices[0].ndim}:] = data[{i}].shape[{where_.ndim}:], got"
+                f" data[0].shape = {shape_text(data[0])}, data[{i}].shape = {shape_text(values)},"
+                f" indices[0].shape = {shape_text(indices[0])},"
+                f" indices[{i}].shape = {shape_text(where_)}"
+            )
+        if (where_ < 0).any():
+            raise InvalidArgument(f"indices[{i}] is out of range")
         found[where_] = values
     return found
 
@@ -227,6 +283,11 @@ def dynamic_stitch(node: Node, *inputs: Array) -> Array:
 @op("DynamicPartition")
 def dynamic_partition(node: Node, data: Array, partitions: Array) -> tuple[Array, ...]:
     count = node.attrs["num_partitions"]
+    if data.shape[: partitions.ndim] != partitions.shape:
+        raise InvalidArgument(
+            "data.shape must start with partitions.shape, got data.shape ="
+            f" {shape_text(data)}, partitions.shape = {shape_text(partitions)}"
+        )
     check_range(partitions, count, "partitions")
     return tuple(data[partitions == i] for i in range(count))
 
@@ -235,7 +296,15 @@ def dynamic_partition(node: Node, data: Array, partitions: Array) -> tuple[Array
 def reverse_sequence(node: Node, x: Array, lengths: Array) -> Array:
     batch, axis = node.attrs["batch_dim"], node.attrs["seq_dim"]
     found = np.moveaxis(x, (batch, axis), (0, 1)).copy()
+    if len(lengths) != len(found):
+        raise InvalidArgument(
+            f"Length of seq_lengths != input.dims({batch}), ({len(lengths)} vs. {len(found)})"
+        )
     for row, length in enumerate(lengths.tolist()):
+        if length < 0:
+            raise InvalidArgument(f"seq_lens({row}) < 0")
+        if length > x.shape[axis]:
+            raise InvalidArgument(f"seq_lens({row}) > input.dims({axis})")
         found[row, :length] = found[row, :length][::-1].copy()
     return np.moveaxis(found, (0, 1), (batch, axis))
 

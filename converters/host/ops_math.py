@@ -135,7 +135,7 @@ _EXACT_BINARY: dict[str, Binary] = {
     "Mul": np.multiply,
     "RealDiv": np.divide,
     "Div": truncate_divide,
-    "TruncateDiv": truncate_divide,
+    "TruncateDiv": lambda x, y: truncate_divide(x, y) if _whole(x) else np.trunc(x / y),
     "FloorDiv": floor_divide,
     "FloorMod": floor_modulo,
     "Mod": truncate_modulo,
@@ -273,6 +273,12 @@ def _compared(node: Node, function: Binary, x: Array, y: Array, differ: bool) ->
 @op("AddN", rowwise=True)
 def add_n(node: Node, *inputs: Array) -> Array:
     total = inputs[0]
+    for i, value in enumerate(inputs):
+        if value.shape != total.shape:
+            raise InvalidArgument(
+                f"Inputs to operation {node.name} of type AddN must have the same size and shape."
+                f"  Input 0: {shape_text(total)} != input {i}: {shape_text(value)}"
+            )
     for value in inputs[1:]:
         total = np.add(total, value)
     return np.asarray(total)
@@ -280,7 +286,9 @@ def add_n(node: Node, *inputs: Array) -> Array:
 
 @op("ClipByValue", rowwise=True)
 def clip(node: Node, x: Array, low: Array, high: Array) -> Array:
-    return np.asarray(np.minimum(np.maximum(x, low), high))
+    # The lower limit wins where they cross; NaN stays.
+    below = np.where(x > high, high, x)
+    return np.asarray(np.where(below < low, low, below))
 
 
 @op("Cast", rowwise=True, Truncate=False)
@@ -294,12 +302,28 @@ def cast(node: Node, x: Array) -> Array:
 
 @op("SelectV2", rowwise=True)
 def select_v2(node: Node, condition: Array, x: Array, y: Array) -> Array:
-    return np.where(condition, x, y)
+    try:
+        return np.where(condition, x, y)
+    except ValueError:
+        raise InvalidArgument(
+            f"condition {shape_text(condition)}, then {shape_text(x)}, and else {shape_text(y)}"
+            " must be broadcastable"
+        ) from None
 
 
 @op("Select", rowwise=True)
 def select(node: Node, condition: Array, x: Array, y: Array) -> Array:
     """A vector chooses rows."""
+    if x.shape != y.shape:
+        raise InvalidArgument(
+            "'then' and 'else' must have the same size.  but received:"
+            f" {shape_text(x)} vs. {shape_text(y)}"
+        )
+    if condition.ndim == 1 and x.ndim and len(condition) != len(x):
+        raise InvalidArgument(
+            "Number of batches of 'then' must match size of 'cond', but saw:"
+            f" {len(x)} vs. {len(condition)}"
+        )
     if condition.ndim == 1 and x.ndim > 1:
         condition = condition.reshape(-1, *[1] * (x.ndim - 1))
     return np.where(condition, x, y)
@@ -321,6 +345,12 @@ def check_numerics(node: Node, x: Array) -> Array:
 
 @op("BiasAdd", rowwise=True, data_format=b"NHWC")
 def bias_add(node: Node, x: Array, bias: Array) -> Array:
-    if node.attrs["data_format"] == b"NCHW":
+    channel = 1 if node.attrs["data_format"] == b"NCHW" else -1
+    if bias.shape[0] != x.shape[channel]:
+        raise InvalidArgument(
+            "Must provide as many biases as the last dimension of the input tensor: "
+            f"{shape_text(bias)} vs. {shape_text(x)}"
+        )
+    if channel == 1:
         bias = bias.reshape(-1, *[1] * (x.ndim - 2))
     return np.asarray(np.add(x, bias))

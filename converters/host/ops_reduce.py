@@ -1,8 +1,10 @@
 """Ops that combine elements: reductions, scans, sorting, counting, segments."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from jaxrt.converters.host.graph import Node
@@ -19,7 +21,13 @@ def _axes(x: Array, axes: Array) -> tuple[int, ...]:
             raise InvalidArgument(
                 f"Invalid reduction dimension ({axis} for input with {x.ndim} dimension(s)"
             )
-    return tuple(sorted({axis % x.ndim for axis in found}))
+    places = sorted(axis % x.ndim for axis in found)
+    for axis, other in itertools.pairwise(places):
+        if axis == other:
+            raise InvalidArgument(
+                f"Invalid reduction arguments: Axes contains duplicate dimension: {axis}"
+            )
+    return tuple(places)
 
 
 def _sum(x: Array, axes: tuple[int, ...], keep: Any) -> Any:
@@ -50,7 +58,7 @@ def _mean(x: Array, axes: tuple[int, ...], keep: Any) -> Any:
     count = np.asarray(np.prod([x.shape[a] for a in axes], dtype=np.int64))
     total = np.add.reduce(x, axes, dtype=x.dtype, keepdims=keep)
     if x.dtype.kind in "iu":
-        return np.asarray(np.trunc(total / count)).astype(x.dtype)
+        return np.asarray(np.trunc(total / np.maximum(count, 1))).astype(x.dtype)
     return np.divide(total, count.astype(x.dtype))
 
 
@@ -84,7 +92,11 @@ for _name, _reduce in {
 
 
 def _scan(node: Node, x: Array, axis: Array, how: Any, start: int) -> Array:
-    at = axis_of(int(axis), x.ndim)
+    if not -x.ndim <= axis < x.ndim:
+        raise InvalidArgument(
+            f"ScanOp: Expected scan axis in the range [{-x.ndim}, {x.ndim}), but got {int(axis)}"
+        )
+    at = int(axis)
     rows = np.moveaxis(x, at, 0)
     rows = rows[::-1] if node.attrs["reverse"] else rows
     found = how.accumulate(rows, 0, dtype=x.dtype) if rows.size else rows.copy()
@@ -119,7 +131,17 @@ def _arg(node: Node, x: Array, axis: Array, how: Callable[..., Any]) -> Any:
     at = axis_of(int(axis), x.ndim)
     if not x.shape[at]:
         raise InvalidArgument(f"Reduction axis {at} is empty in shape {shape_text(x)}")
-    return np.asarray(how(x, at)).astype(numpy_dtype(node.attrs["output_type"]))
+    return np.asarray(how(_comparable(x, how), at)).astype(numpy_dtype(node.attrs["output_type"]))
+
+
+def _comparable(x: Array, how: Callable[..., Any]) -> Array:
+    """Eigen starts from the dtype's extreme finite number: NaN is never better than it."""
+    if x.dtype.kind in "iub":
+        return x
+    least = how is np.argmax
+    limits = ml_dtypes.finfo(x.dtype)  # type: ignore[no-untyped-call]
+    worst = np.asarray(limits.min if least else limits.max, x.dtype)
+    return np.where((x > worst) if least else (x < worst), x, worst)
 
 
 @op("TopKV2", "TopK", sorted=True, index_type="int32", k=None)
@@ -157,9 +179,7 @@ def lower_bound(node: Node, ordered: Array, values: Array) -> Array:
 
 def _bound(node: Node, ordered: Array, values: Array, side: Any) -> Array:
     if len(ordered) != len(values):
-        raise InvalidArgument(
-            f"Leading dim_size of both tensors must match: {len(ordered)} vs. {len(values)}"
-        )
+        raise InvalidArgument("Leading dim_size of both tensors must match.")
     found = np.empty(values.shape, numpy_dtype(node.attrs["out_type"]))
     for row in range(len(values)):
         found[row] = np.searchsorted(ordered[row], values[row], side)
@@ -228,6 +248,12 @@ def bincount(node: Node, x: Array, size: Array, weights: Array) -> Array:
 @op("DenseBincount", binary_output=False)
 def dense_bincount(node: Node, x: Array, size: Array, weights: Array) -> Array:
     binary, count = node.attrs["binary_output"], int(size)
+    for value in x[x < 0].tolist()[:1]:
+        raise InvalidArgument(
+            "Input arr must be non-negative!"
+            if x.ndim <= 1
+            else f"Input 'in' must be non-negative! Negative input value found: {value}"
+        )
     if x.ndim <= 1:
         return _count(x.ravel(), count, weights.ravel(), binary)
     rows = [
@@ -287,7 +313,13 @@ def _segments(x: Array, ids: Array) -> int:
         raise InvalidArgument("segment_ids should be the same size as dimension 0 of input.")
     if (np.diff(ids) < 0).any():
         raise InvalidArgument("segment ids are not increasing")
-    return int(ids[-1]) + 1 if len(ids) else 0
+    count = int(ids[-1]) + 1 if len(ids) else 0
+    if len(ids) and ids[0] < 0:
+        raise InvalidArgument(
+            f"Segment id {ids[0]} out of range [0, {count}), possibly because 'segment_ids' input"
+            " is not sorted."
+        )
+    return count
 
 
 def _register_segment(name: str, how: Any, start: Callable[[np.dtype[Any]], Any]) -> None:
@@ -301,6 +333,13 @@ def _register_segment(name: str, how: Any, start: Callable[[np.dtype[Any]], Any]
 
     @op(f"UnsortedSegment{name}", exact=True if name in ("Max", "Min") else whole)
     def run_unsorted(node: Node, x: Array, ids: Array, count: Array) -> Array:
+        if x.shape[: ids.ndim] != ids.shape:
+            raise InvalidArgument(
+                f"data.shape = {shape_text(x)} does not start with segment_ids.shape ="
+                f" {shape_text(ids)}"
+            )
+        if count < 0:
+            raise InvalidArgument(f"Input num_segments == {int(count)} must not be negative.")
         inner = x.shape[ids.ndim :]
         flat, data = ids.ravel(), x.reshape(ids.size, *inner)
         if (flat >= int(count)).any():

@@ -8,6 +8,7 @@ import numpy as np
 from jaxrt.converters.host.graph import Node
 from jaxrt.converters.host.ops_math import shape_text
 from jaxrt.converters.host.rules import Array, op
+from jaxrt.converters.host.text import summary
 from jaxrt.errors import InvalidArgument
 from jaxrt.specs import DTYPES
 
@@ -53,27 +54,34 @@ def rank(node: Node, x: Array) -> Array:
 @op("Reshape")
 def reshape(node: Node, x: Array, sizes: Array) -> Array:
     wanted = sizes.tolist()
-    if wanted.count(-1) > 1:
-        raise InvalidArgument("Only one input size may be -1, not both")
-    known = math.prod(n for n in wanted if n != -1)
-    if -1 in wanted:
-        if not known:
-            raise InvalidArgument(
-                "reshape cannot infer the missing input size for an empty tensor unless all "
-                "specified input sizes are non-zero"
-            )
-        if x.size % known:
-            raise InvalidArgument(
-                f"Input to reshape is a tensor with {x.size} values, but the requested shape "
-                f"requires a multiple of {known}"
-            )
-        wanted[wanted.index(-1)] = x.size // known
-    elif known != x.size:
+    unknown = [i for i, n in enumerate(wanted) if n == -1]
+    if len(unknown) > 1:
+        raise InvalidArgument(
+            f"Only one input size may be -1, not both {unknown[0]} and {unknown[1]}"
+        )
+    for i, n in enumerate(wanted):
+        if n < -1:
+            raise InvalidArgument(f"Size {i} must be non-negative, not {n}")
+    if unknown:
+        wanted[unknown[0]] = _missing(x, [n for n in wanted if n != -1])
+    if math.prod(wanted) != x.size:
         raise InvalidArgument(
             f"Input to reshape is a tensor with {x.size} values, but the requested shape has "
-            f"{known}"
+            f"{math.prod(wanted)}"
         )
     return x.reshape(wanted)
+
+
+def _missing(x: Array, known: list[int]) -> int:
+    """The size that is not given. Where one of them is 0, zeros on both sides are left out."""
+    sizes = [n for n in x.shape if n] if 0 in known else list(x.shape)
+    product = math.prod(n for n in known if n)
+    if x.size and math.prod(sizes) % product:
+        raise InvalidArgument(
+            f"Input to reshape is a tensor with {x.size} values, but the requested shape "
+            f"requires a multiple of {product}"
+        )
+    return int(math.prod(sizes) // product)
 
 
 @op("ExpandDims")
@@ -153,9 +161,17 @@ def concat(node: Node, axis: Array, *inputs: Array) -> Array:
     return _concatenate(inputs, int(axis))
 
 
+def _split_axis(x: Array, axis: Array) -> int:
+    if not -x.ndim <= axis < x.ndim:
+        raise InvalidArgument(
+            f"-input rank(-{x.ndim}) <= split_dim < input rank ({x.ndim}), but got {int(axis)}"
+        )
+    return int(axis) % x.ndim
+
+
 @op("Split")
 def split(node: Node, axis: Array, x: Array) -> tuple[Array, ...]:
-    at, count = axis_of(int(axis), x.ndim), node.attrs["num_split"]
+    at, count = _split_axis(x, axis), node.attrs["num_split"]
     if x.shape[at] % count:
         raise InvalidArgument(
             "Number of ways to split should evenly divide the split dimension, but got split_dim "
@@ -166,9 +182,15 @@ def split(node: Node, axis: Array, x: Array) -> tuple[Array, ...]:
 
 @op("SplitV")
 def split_v(node: Node, x: Array, sizes: Array, axis: Array) -> tuple[Array, ...]:
-    at, wanted = axis_of(int(axis), x.ndim), sizes.tolist()
+    at, wanted = _split_axis(x, axis), sizes.tolist()
+    if wanted.count(-1) > 1:
+        raise InvalidArgument("There can only be one -1 in the input.")
     if -1 in wanted:
-        wanted[wanted.index(-1)] = x.shape[at] - sum(wanted) - 1
+        given = sum(wanted) + 1
+        if given <= x.shape[at]:
+            wanted[wanted.index(-1)] = x.shape[at] - given
+        else:
+            wanted.remove(-1)
     if sum(wanted) != x.shape[at] or min(wanted) < 0:
         raise InvalidArgument(
             "Determined shape must either match input shape along split_dim exactly if fully "
@@ -180,6 +202,14 @@ def split_v(node: Node, x: Array, sizes: Array, axis: Array) -> tuple[Array, ...
 
 @op("Tile")
 def tile(node: Node, x: Array, multiples: Array) -> Array:
+    if len(multiples) != x.ndim:
+        raise InvalidArgument(
+            f"Expected multiples argument to be a vector of length {x.ndim} but got length "
+            f"{len(multiples)}"
+        )
+    for i, n in enumerate(multiples.tolist()):
+        if n < 0:
+            raise InvalidArgument(f"Expected multiples[{i}] >= 0, but got {n}")
     return np.tile(x, multiples.tolist()) if multiples.size else x
 
 
@@ -208,7 +238,8 @@ def range_(node: Node, start: Array, limit: Array, delta: Array) -> Array:
     if (step > 0 and first > end) or (step < 0 and first < end):
         sense = "<=" if step > 0 else ">="
         raise InvalidArgument(
-            f"Requires start {sense} limit when delta {'>' if step > 0 else '<'} 0: {first}/{end}"
+            f"Requires start {sense} limit when delta {'>' if step > 0 else '<'} 0: "
+            f"{summary(start, 1)}/{summary(limit, 1)}"
         )
     if start.dtype.kind in "iu":
         return np.arange(int(first), int(end), int(step)).astype(start.dtype)
@@ -232,13 +263,31 @@ def lin_space(node: Node, start: Array, stop: Array, count: Array) -> Array:
 
 @op("Transpose")
 def transpose(node: Node, x: Array, permutation: Array) -> Array:
-    return np.transpose(x, permutation.tolist())
+    order = permutation.tolist()
+    if len(order) != x.ndim:
+        raise InvalidArgument(
+            f"transpose expects a vector of size {x.ndim}. But input(1) is a vector of size "
+            f"{len(order)}"
+        )
+    for axis in order:
+        if not -x.ndim <= axis < x.ndim:
+            raise InvalidArgument(f"{axis} is out of range [0 .. {x.ndim})")
+    for axis in range(x.ndim):
+        if axis not in order and axis - x.ndim not in order:
+            shown = ",".join(map(str, order))
+            raise InvalidArgument(f"{axis} is missing from {{{shown}}}.")
+    return np.transpose(x, order)
 
 
 @op("InvertPermutation")
 def invert_permutation(node: Node, x: Array) -> Array:
-    if sorted(x.tolist()) != list(range(len(x))):
-        raise InvalidArgument(f"{int(x.max(initial=0))} is not between 0 and {len(x)}")
+    seen: set[int] = set()
+    for value in x.tolist():
+        if not 0 <= value < len(x):
+            raise InvalidArgument(f"{value} is not between 0 and {len(x)}")
+        if value in seen:
+            raise InvalidArgument(f"{value} is duplicated in the input.")
+        seen.add(value)
     found = np.empty_like(x)
     found[x] = np.arange(len(x), dtype=x.dtype)
     return found
@@ -246,6 +295,10 @@ def invert_permutation(node: Node, x: Array) -> Array:
 
 @op("BroadcastTo")
 def broadcast_to(node: Node, x: Array, sizes: Array) -> Array:
+    if x.ndim > sizes.size:
+        raise InvalidArgument(
+            f"Rank of input ({x.ndim}) must be no greater than rank of output shape ({sizes.size})."
+        )
     try:
         return np.broadcast_to(x, sizes.tolist())
     except ValueError:
@@ -255,7 +308,11 @@ def broadcast_to(node: Node, x: Array, sizes: Array) -> Array:
 
 @op("BroadcastArgs")
 def broadcast_args(node: Node, x: Array, y: Array) -> Array:
-    found = np.broadcast_shapes(tuple(x.tolist()), tuple(y.tolist()))
+    try:
+        found = np.broadcast_shapes(tuple(x.tolist()), tuple(y.tolist()))
+    except ValueError:
+        first, second = (",".join(map(str, sizes.tolist())) for sizes in (x, y))
+        raise InvalidArgument(f"Incompatible shapes: [{first}] vs. [{second}]") from None
     return np.asarray(found, x.dtype)
 
 
@@ -276,25 +333,16 @@ def ensure_shape(node: Node, x: Array) -> Array:
 
 @op("ReverseV2")
 def reverse_v2(node: Node, x: Array, axes: Array) -> Array:
-    return np.flip(x, tuple(axis_of(a, x.ndim) for a in axes.tolist())) if axes.size else x
+    places: set[int] = set()
+    for i, axis in enumerate(axes.tolist()):
+        if not -x.ndim <= axis < x.ndim:
+            raise InvalidArgument(f"'axis'[{i}] = {axis} is out of valid range [0, {x.ndim - 1}")
+        if axis % x.ndim in places:
+            raise InvalidArgument(f"axis {axis % x.ndim} specified more than once.")
+        places.add(axis % x.ndim)
+    return np.flip(x, tuple(places)) if places else x
 
 
 @op("Reverse")
 def reverse(node: Node, x: Array, flags: Array) -> Array:
     return np.flip(x, tuple(np.flatnonzero(flags).tolist()))
-
-
-@op("Pad")
-def pad(node: Node, x: Array, paddings: Array) -> Array:
-    return np.pad(x, paddings.tolist(), constant_values=zero(x.dtype)) if x.ndim else x
-
-
-@op("PadV2")
-def pad_v2(node: Node, x: Array, paddings: Array, value: Array) -> Array:
-    return np.pad(x, paddings.tolist(), constant_values=value[()]) if x.ndim else x
-
-
-@op("MirrorPad")
-def mirror_pad(node: Node, x: Array, paddings: Array) -> Array:
-    mode: Any = "reflect" if node.attrs["mode"] == b"REFLECT" else "symmetric"
-    return np.pad(x, paddings.tolist(), mode=mode) if x.ndim else x
