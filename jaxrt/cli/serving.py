@@ -18,7 +18,7 @@ from jaxrt.errors import FailedPrecondition, UsageError
 from jaxrt.serving import server
 from jaxrt.serving.app import build_app
 from jaxrt.serving.engine.manager import Manager
-from jaxrt.serving.engine.scheduler import Scheduler
+from jaxrt.serving.engine.scheduler import QUICK_SECONDS, Scheduler
 from jaxrt.serving.engine.warmup import warm
 from jaxrt.target import Target
 
@@ -89,8 +89,10 @@ def serve(settings: Settings, *, started: float) -> None:
 def _schedulers(settings: Settings, attached: Target) -> tuple[Scheduler, Scheduler]:
     """Of the device, and of the host's segments."""
     limit = settings.max_enqueued_batches
+    # An accelerator runs one program at a time: a quick one would keep the loop waiting for it.
+    quick = QUICK_SECONDS if attached.platform == "cpu" else 0.0
     return (
-        Scheduler(name=attached.platform, max_enqueued_batches=limit),
+        Scheduler(name=attached.platform, max_enqueued_batches=limit, quick_seconds=quick),
         Scheduler(name="host", threads=os.cpu_count() or 1, max_enqueued_batches=limit),
     )
 
@@ -117,7 +119,14 @@ def _run(
         cors=settings.rest_api_enable_cors_support,
         check_method_name=settings.enable_signature_method_name_check,
     )
-    return server.run(app, sock, start=start, drain=manager.drain, grace_seconds=settings.grace)
+    return server.run(
+        app,
+        sock,
+        api=app.state.api,
+        start=start,
+        drain=manager.drain,
+        grace_seconds=settings.grace,
+    )
 
 
 def _load(

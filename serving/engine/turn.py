@@ -33,6 +33,8 @@ class Turn:
     def _run(self) -> None:
         """One batch: the loop reads and writes before the next one."""
         self._called = False
+        # Cancelled in this turn: the task that asked has not had its own turn yet.
+        self.queue.remove([task for task in self.queue if task.ticket.future.done()])
         decision = decide(self.queue.lines(), self._clock(), timeout=0.0)
         self.queue.remove(decision.expired)
         self.queue.remove(decision.batch)

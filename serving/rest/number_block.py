@@ -136,7 +136,7 @@ def _rounded(flat: Array) -> Array:
         digits[carried] /= 10
         scale[carried] /= 10
         scale[scale == 1e13] = 10.0 ** (8 + _FREE)
-        numbers = np.copysign(digits / scale, flat)
+        numbers: Array = np.copysign(digits / scale, flat)
         odd = ~(size < _LARGEST) | ((size < _SMALLEST) & (size > 0))
         odd |= tie | (short & (size >= _MILLION))
     numbers[odd] = np.nan
