@@ -113,6 +113,8 @@ def build(
     steps.total(_count(plans, chosen, options))
     converted = _converted(job, parts, plans)
     declined = {k: f.refused for k, f in converted.items() if f.refused and k in whole}
+    unplanned = [k for k, part in parts.items() if part.stage is None and not plans[k].programs]
+    declined |= routes.declined(tensorflow, model, unplanned)
     again = _routes(job, list(declined), whole, options, allow_empty, declined=declined)
     for key in [k for k, way in again.items() if way.stages]:
         ways[key] = again[key]  # what XLA declines is some of it

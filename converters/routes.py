@@ -9,6 +9,10 @@ from jaxrt.converters.seams import TensorFlow
 from jaxrt.program import Shapes
 from jaxrt.specs import Dim, SignatureSpec, TensorSpec, stage_key
 
+_ROWS = 2
+_GUESSES = (8, 64, 1)
+"""Sizes of dimensions that a signature leaves open beside the rows."""
+
 ASSERT = "Assert"
 """XLA drops it: a signature that has one is cut, so that the host still checks."""
 
@@ -72,6 +76,35 @@ def route(
             else:
                 found[key] = Route(signature=key, whole=declined.get(key, cut.reason))
     return found
+
+
+def declined(
+    tensorflow: TensorFlow, model: ModelRecord, signatures: Sequence[str]
+) -> dict[str, str]:
+    """Signature → why XLA does not take it, of those whose sizes nobody knows before a request.
+
+    Asked at guesses, of which one must do: a mask as long as the longest row that data tell of is
+    refused at all of them.
+    """
+    found = {}
+    for key in signatures:
+        for inner in _GUESSES:
+            shapes = {
+                a: _guess(tensor, inner) for a, tensor in model.signatures[key].inputs.items()
+            }
+            answer = tensorflow.lower(model, key, shapes, stage=None)
+            if not isinstance(answer, Refused):
+                found.pop(key, None)
+                break
+            found[key] = answer.reason
+    return found
+
+
+def _guess(tensor: TensorSpec, inner: int) -> tuple[int, ...]:
+    return tuple(
+        (_ROWS if place == 0 else inner) if size is None else size
+        for place, size in enumerate(tensor.shape or ())
+    )
 
 
 def parts(model: ModelRecord, routes: Mapping[str, Route]) -> dict[str, DevicePart]:
