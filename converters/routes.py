@@ -86,7 +86,7 @@ def declined(
     Asked at guesses, of which one must do: a mask as long as the longest row that data tell of is
     refused at all of them.
     """
-    found = {}
+    found: dict[str, str] = {}
     for key in signatures:
         for inner in _GUESSES:
             shapes = {
