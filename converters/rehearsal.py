@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from jaxrt.converters import arithmetic, stage_graphs
 from jaxrt.converters.arithmetic import Ran
-from jaxrt.converters.arrays import Array
+from jaxrt.converters.arrays import Array, answered
 from jaxrt.converters.bodies import Uncuttable
 from jaxrt.converters.flat import Flat
 from jaxrt.converters.records import Measured, TableContents
@@ -84,7 +84,8 @@ class Rehearsal:
         values, found = dict(given), []
         for part, run in zip(self._parts, self._runs, strict=True):
             taken = [values[name] for name in part.takes]
-            flops, uncounted = None, ()
+            flops: float | None = None
+            uncounted: tuple[str, ...] = ()
             if isinstance(run, _Host):
                 answers, ran = run.traced(taken)
                 done = arithmetic.work(ran)
@@ -148,12 +149,12 @@ class _Host:
 
     def __call__(self, given: list[Array]) -> dict[str, Array]:
         answers: dict[str, Array] = self._session.run(self._wanted(), self._feeds(given))[0]
-        return {name: np.asarray(answer) for name, answer in answers.items()}
+        return {name: answered(answer) for name, answer in answers.items()}
 
     def traced(self, given: list[Array]) -> tuple[dict[str, Array], list[Ran]]:
         """The answers, and the ops that ran."""
         (answers, _), ran = traced(self._session, self._wanted(), self._feeds(given))
-        return {name: np.asarray(answer) for name, answer in answers.items()}, ran
+        return {name: answered(answer) for name, answer in answers.items()}, ran
 
     def _wanted(self) -> tuple[dict[str, str], list[str]]:
         return dict(self._part.gives), list(self._part.effects)

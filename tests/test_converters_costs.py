@@ -15,7 +15,7 @@ from jaxrt.specs import Dim, SignatureSpec, TensorSpec
 
 
 def segment(where: str, flops: float | None, **more: Any) -> Segment:
-    found = {
+    found: dict[str, Any] = {
         "why": "",
         "ops": {},
         "reasons": {},
