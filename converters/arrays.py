@@ -49,6 +49,11 @@ def read(path: Path, dtype: str, shape: Sequence[int]) -> Array:
     return np.asarray(raw).view(carrier).reshape(tuple(shape))
 
 
+def answered(value: Any) -> Array:
+    """What TensorFlow answers with, as an array: a lone string is bytes, which numpy would cut."""
+    return np.asarray(value, object if isinstance(value, bytes) else None)
+
+
 def remove(path: Path) -> None:
     """What `write` wrote. Arrays that are mapped stay valid."""
     path.unlink()

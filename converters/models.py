@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from jaxrt.converters import arrays
@@ -99,7 +98,7 @@ class Models:
         given = {d["name"]: arrays.load(d) for d in request["inputs"]}
         answers = self._model(request).run(request["signature"], given)
         written = [
-            self._written(name, np.asarray(answer.numpy()), answer.dtype.name)
+            self._written(name, arrays.answered(answer.numpy()), answer.dtype.name)
             for name, answer in sorted(answers.items())
         ]
         return {"arrays": written}
@@ -234,7 +233,7 @@ class Model:
 
     def _whole(self, signature: str, given: Mapping[str, arrays.Array]) -> dict[str, arrays.Array]:
         answers = self._restore().run(signature, self._tensors(signature, given))
-        return {alias: np.asarray(answer.numpy()) for alias, answer in answers.items()}
+        return {alias: arrays.answered(answer.numpy()) for alias, answer in answers.items()}
 
     def sample(
         self, signature: str, rows: int, seed: int

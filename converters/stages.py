@@ -79,8 +79,10 @@ class Cut:
         for alias, tensor in self.flat.body.results:
             home = self.home(tensor)
             if home is None or self._is_late(alias, tensor):
-                last = self.stages if self.dtype(tensor) == STRING else self._computing
-                home = last[-1]
+                # A constant has no rows: on a device it would keep requests from sharing a run.
+                of = self.flat.body.nodes.get(producer(tensor))
+                hosted = self.dtype(tensor) == STRING or (of is not None and of.op == "Const")
+                home = (self.stages if hosted else self._computing)[-1]
             if self.alias(tensor) != alias:
                 found[alias] = (tensor, home)
         return found

@@ -183,7 +183,10 @@ def told(path: str) -> None:
 
         @tf.function(input_signature=[features, text])
         def named(self, x: Any, text: Any) -> dict[str, Any]:
-            return {"y": x @ self.kernel, "names": tf.constant(["a", "b", "c"]), "same": text}
+            names, sizes = tf.constant(["a", "b", "c"]), tf.constant([1, 2])
+            said = tf.strings.reduce_join(text, separator=",")
+            y = x @ self.kernel
+            return {"y": y, "names": names, "sizes": sizes, "same": text, "said": said}
 
     model = Model()
     names = ("drawn", "found", "named")

@@ -11,6 +11,7 @@ from jax.interpreters import mlir as jax_mlir
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo
 
+from jaxrt.converters.arrays import answered
 from jaxrt.converters.records import Lowered, ModelRecord, Segmented, Stage, Value
 from jaxrt.converters.worker import Bridge
 
@@ -144,7 +145,7 @@ def by_tensorflow(
             )
             session.run(filled)
         answers = session.run((dict(fetches), list(targets)), feeds)[0]
-        return {name: np.asarray(answer) for name, answer in answers.items()}
+        return {name: answered(answer) for name, answer in answers.items()}
 
 
 def assert_is(dtype: str, shape: tuple[int | None, ...] | None, value: Any) -> None:

@@ -136,6 +136,7 @@ def test_tables_that_nobody_changes_any_more_are_read(served: Find) -> None:
 
 def test_strings_that_depend_on_nothing_are_given_by_the_host(served: Find) -> None:
     found = served("told", "named")
-    assert found.places == ["device", "host"]
+    assert found.places[-1] == "host"
+    assert all(v.shape == (None, 3) for s in found.stages if s.where == "device" for v in s.outputs)
     text = np.asarray([b"a", b"b", b"c", b"", b"a"], object)
     found.check({"x": X, "text": text})

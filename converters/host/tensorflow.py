@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxrt.converters.arrays import answered
 from jaxrt.converters.host.tables import Table
 from jaxrt.errors import (
     DeadlineExceeded,
@@ -88,7 +89,7 @@ class GraphProgram:
             found = self._call(*(inputs[name] for name in self._names))
         except (self._errors, UnicodeDecodeError) as error:
             raise told(error) from error
-        return {n: np.asarray(v) for n, v in zip(self._outputs, found, strict=False)}
+        return {n: answered(v) for n, v in zip(self._outputs, found, strict=False)}
 
 
 def _filled(tf: Any, graph: Any, node: str, table: Table) -> tuple[Any, dict[Any, Array]]:
@@ -149,7 +150,7 @@ class SignatureProgram:
                 found = self._call(*(inputs[name] for name in self._names))
         except (self._errors, UnicodeDecodeError) as error:
             raise told(error) from error
-        return {name: np.asarray(v) for name, v in zip(self._outputs, found, strict=True)}
+        return {n: answered(v) for n, v in zip(self._outputs, found, strict=True)}
 
 
 _DETECTED = re.compile(r"Detected at node .*?\nNode: '[^\n]*'\n", re.DOTALL)
