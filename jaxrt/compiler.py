@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax import export
 from jax.extend.core import jaxpr_as_fun
-from jaxlib import xla_client
+from jaxlib import lapack, xla_client
 
 from jaxrt import target as targets
 from jaxrt.errors import ArtifactError, ConversionError
@@ -74,12 +74,17 @@ _OWN_CUSTOM_CALLS = [
 ]
 
 
+_LAPACK = b"lapack_"
+"""In the names of XLA's custom calls of LAPACK, which are plain text in programs."""
+
+
 def compile_portable(data: bytes, target: Target) -> Built:
     """jax.export bytes → executable for an attached device.
 
     Raises ArtifactError when this jax no longer reads the export.
     """
     started = time.perf_counter()
+    _find_lapack(data)
     with jax.enable_x64(True):
         try:
             exported = export.deserialize(bytearray(data))
@@ -122,11 +127,22 @@ def _stats(compiled: Any, seconds: float) -> Stats:
     )
 
 
+def _find_lapack(data: bytes) -> None:
+    """Looks up SciPy's LAPACK where a program calls it.
+
+    JAX does so when it lowers such a call. In a process that has lowered none, the calls go to
+    address 0 and kill it.
+    """
+    if _LAPACK in data:
+        lapack.prepare_lapack_call("potrf", np.float32)  # type: ignore[no-untyped-call]
+
+
 def load_executable(data: bytes, target: Target) -> Any:
     """PJRT bytes → loaded executable. The caller has compared fingerprints: jaxlib does not.
 
     An executable of jaxlib 0.10.2 loads in 0.12 without a word.
     """
+    _find_lapack(data)
     device = targets.devices(target.platform)[0]
     return device.client.deserialize_executable(
         data, executable_devices=xla_client.DeviceList((device,))

@@ -1,5 +1,9 @@
 """Programs become portable bytes and executables, and run with their weights bound."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +14,20 @@ from jaxrt.errors import ArtifactError, DeviceError, UsageError
 from jaxrt.program import Program
 
 CPU = target.attached("cpu")
+
+LOADS = """
+import sys
+import jax, numpy as np
+from jaxrt import compiler, target
+CPU = target.attached("cpu")
+shape = jax.ShapeDtypeStruct((2, 2), np.float32)
+loaded = compiler.LoadedProgram(
+    compiler.load_executable(open(sys.argv[1], "rb").read(), CPU),
+    weights=[], inputs={"x": shape}, outputs={"y": shape}, target=CPU,
+)
+print(*np.diag(loaded.run({"x": np.diag(np.asarray([4, 9], np.float32))})["y"]))
+"""
+"""Of an executable, in a process that lowers nothing."""
 
 
 def linear() -> Program:
@@ -102,3 +120,24 @@ def test_unknown_device_names_are_a_usage_error() -> None:
 
 def test_the_fingerprint_names_what_it_hashes() -> None:
     assert "jaxlib" in CPU.features and len(CPU.fingerprint) == 16
+
+
+def test_a_process_that_only_loads_finds_lapack(tmp_path: Path) -> None:
+    with jax.enable_x64(True):
+        jaxpr = jax.make_jaxpr(jax.lax.linalg.cholesky)(jax.ShapeDtypeStruct((2, 2), jnp.float32))
+    program = Program(
+        signature="serving_default",
+        jaxpr=jaxpr,
+        weight_names=(),
+        input_names=("x",),
+        output_names=("y",),
+    )
+    (tmp_path / "executable").write_bytes(compiler.build(program, CPU).executable)
+    done = subprocess.run(
+        [sys.executable, "-c", LOADS, str(tmp_path / "executable")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == ["2.0", "3.0"]
