@@ -176,6 +176,12 @@ class HostEntry:
     tables: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Node of a hash table → the file of its contents."""
 
+    @property
+    def stateful(self) -> bool:
+        """Whether requests change what later ones see, as the converter's reason says."""
+        whole = self.executor == "saved_model"
+        return whole and self.why.startswith(("It changes ", "It reads state "))
+
     def __post_init__(self) -> None:
         if self.executor not in EXECUTORS or self.rows not in ROWS:
             raise ValueError(

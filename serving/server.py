@@ -36,22 +36,25 @@ Drain = Callable[[float], Awaitable[bool]]
 """Refuses new requests, waits up to so many seconds for the others; whether all were answered."""
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """A bound socket that does not listen yet: taken at start, opened when models are ready.
 
-    Port 0 takes any free one. Raises UsageError when the port is taken or not allowed.
+    Port 0 takes any free one; others that share it may bind a `shared` port. Raises UsageError when
+    the port is taken or not allowed.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind((host, port))
     except OSError as error:
         sock.close()
         if host == "::" and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-            return bind("0.0.0.0", port)
+            return bind("0.0.0.0", port, shared=shared)
         raise _unusable(host, port, error) from None
     return sock
 

@@ -80,6 +80,14 @@ from jaxrt.cli import console, options
     metavar="SECONDS",
     help="How long accepted requests may take after SIGTERM.",
 )
+@click.option(
+    "--num-workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that share the port and the weights' pages; not for models with state.",
+)
+@click.option("--worker", hidden=True)
 @options.verbose_option
 def command(**chosen: Any) -> None:
     """Serve PATH over HTTP with TensorFlow Serving's REST API.
@@ -91,6 +99,16 @@ def command(**chosen: Any) -> None:
     """
     started = time.perf_counter()
     console.set_up_logging(chosen["verbose"])
+    if chosen["num_workers"] > 1 and chosen["worker"] is None:
+        from jaxrt.cli import workers  # a process that serves nothing needs no jax
+
+        workers.supervise(
+            chosen["rest_api_host"],
+            chosen["rest_api_port"],
+            chosen["num_workers"],
+            started=started,
+        )
+        return
     from jaxrt.cli import serving  # imports jax: after the arguments were found to be right
 
     serving.serve(serving.Settings(**chosen), started=started)

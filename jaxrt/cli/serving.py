@@ -15,11 +15,12 @@ from jaxrt.cli.loading import Ready, SavedModels, Wanted
 from jaxrt.cli.startlog import started_tables, where_lines
 from jaxrt.cli.tables import INIT_OP
 from jaxrt.errors import FailedPrecondition, UsageError
-from jaxrt.serving import server
+from jaxrt.serving import server, workers
 from jaxrt.serving.app import build_app
 from jaxrt.serving.engine.manager import Manager
 from jaxrt.serving.engine.scheduler import QUICK_SECONDS, Scheduler
-from jaxrt.serving.engine.warmup import warm
+from jaxrt.serving.engine.warmup import Warmed, warm
+from jaxrt.serving.workers import Post
 from jaxrt.target import Target
 
 log = logging.getLogger("jaxrt.serving")
@@ -49,6 +50,9 @@ class Settings:
     cache_dir: Path | None
     max_enqueued_batches: int
     grace: int
+    num_workers: int
+    worker: str | None
+    """The supervisor's `Post`, in a worker."""
     verbose: bool
 
     @property
@@ -66,7 +70,10 @@ def serve(settings: Settings, *, started: float) -> None:
     port opens.
     """
     options.buckets(settings.batch_sizes)  # refused though nobody may need it
-    with server.bind(settings.rest_api_host, settings.rest_api_port) as sock:
+    post = Post.parse(settings.worker) if settings.worker else None
+    with _socket(settings, post) as sock:
+        if post is not None and (cores := workers.cores(post.index, post.count)):
+            os.sched_setaffinity(0, cores)  # before XLA counts them
         models = loading.wanted(
             settings.path,
             model_name=settings.model_name,
@@ -78,12 +85,33 @@ def serve(settings: Settings, *, started: float) -> None:
             saved_models = _Lazily(stack, settings, attached)
             device, host = _schedulers(settings, attached)
             loaded = _load(models, saved_models, device, host)
+            if post is not None:
+                _refuse_state(loaded)
             manager = Manager(schedulers=[device, host], models=[m.name for m in models])
-            if not _run(sock, manager, loaded, settings, started):
+            if not _run(sock, post, manager, loaded, settings, started):
                 log.error("requests were unfinished and failed")
                 logging.shutdown()
                 # What still runs, a program or a compile, can be neither stopped nor waited for.
                 os._exit(1)
+
+
+def _socket(settings: Settings, post: Post | None) -> socket.socket:
+    if post is not None:
+        return socket.socket(fileno=post.socket)
+    return server.bind(settings.rest_api_host, settings.rest_api_port)
+
+
+def _refuse_state(loaded: Sequence[tuple[Wanted, list[Ready]]]) -> None:
+    for model, versions in loaded:
+        for ready in versions:
+            for key, signature in ready.model.signatures.items():
+                if any(
+                    stage.entry.host and stage.entry.host.stateful for stage in signature.stages
+                ):
+                    raise UsageError(
+                        f"signature {key!r} of model {model.name} has state, which several "
+                        "processes would each have of their own; serve it with --num-workers 1"
+                    )
 
 
 def _schedulers(settings: Settings, attached: Target) -> tuple[Scheduler, Scheduler]:
@@ -99,6 +127,7 @@ def _schedulers(settings: Settings, attached: Target) -> tuple[Scheduler, Schedu
 
 def _run(
     sock: socket.socket,
+    post: Post | None,
     manager: Manager,
     loaded: Sequence[tuple[Wanted, list[Ready]]],
     settings: Settings,
@@ -108,7 +137,11 @@ def _run(
     names = [model.name for model, _ in loaded]
 
     async def start() -> None:
-        await _open(manager, loaded, settings.allow_version_labels_for_unavailable_models)
+        allow = settings.allow_version_labels_for_unavailable_models
+        await _open(manager, loaded, allow, quiet=post is not None and post.index > 0)
+        if post is not None:
+            await workers.report(post)
+            return
         url = f"http://localhost:{sock.getsockname()[1]}/v1/models/{names[0]}:predict"
         log.info("ready in %.2f s: POST %s", time.perf_counter() - started, url)
 
@@ -187,18 +220,15 @@ async def _open(
     manager: Manager,
     loaded: Sequence[tuple[Wanted, list[Ready]]],
     allow_unavailable: bool,
+    *,
+    quiet: bool,
 ) -> None:
     """Runs every planned program once; then the versions are AVAILABLE and get their labels."""
     for model, versions in loaded:
         for ready in versions:
             warmed = await warm(ready.version)
-            number = ready.version.version
-            for table in started_tables(model.name, number, ready, warmed):
-                console.stderr().print(table)
-            for level, line in where_lines(model.name, number, ready):
-                log.log(level, "%s", line)
-            for line in _refusals(ready):
-                log.warning("%s", line)
+            if not quiet:
+                _tell(model.name, ready, warmed)
             manager.add(ready.version)
         try:
             manager.set_labels(model.name, model.labels, allow_unavailable=allow_unavailable)
@@ -207,6 +237,16 @@ async def _open(
                 f"version_labels: {error}; correct them, or pass "
                 "--allow_version_labels_for_unavailable_models=true"
             ) from error
+
+
+def _tell(name: str, ready: Ready, warmed: Sequence[Warmed]) -> None:
+    number = ready.version.version
+    for table in started_tables(name, number, ready, warmed):
+        console.stderr().print(table)
+    for level, line in where_lines(name, number, ready):
+        log.log(level, "%s", line)
+    for line in _refusals(ready):
+        log.warning("%s", line)
 
 
 def _refusals(ready: Ready) -> Iterator[str]:
