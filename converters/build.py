@@ -1,79 +1,26 @@
 """SavedModel → artifact: reads, plans, converts, prepares the weights, compiles, checks, writes."""
 
-import dataclasses
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import jax
 from jaxlib import version as jaxlib_version
 
 from jaxrt import __version__
 from jaxrt.artifact import ArtifactWriter
-from jaxrt.buckets import Buckets
-from jaxrt.converters import conversion, emit, hosting, planning, report, routes, trial
+from jaxrt.converters import conversion, division, emit, hosting, planning, report, routes, trial
 from jaxrt.converters.conversion import ConvertedSignature
-from jaxrt.converters.records import Kind, ModelRecord
+from jaxrt.converters.division import INIT_OP
+from jaxrt.converters.options import Naming as Naming
+from jaxrt.converters.options import Options as Options
+from jaxrt.converters.records import ModelRecord
 from jaxrt.converters.seams import Steps, TensorFlow
-from jaxrt.errors import ConversionError, UsageError
+from jaxrt.errors import ConversionError
 from jaxrt.manifest import Manifest, SignatureEntry, Source, TargetRecord
-from jaxrt.program import Shapes
-from jaxrt.specs import SignatureSpec
 from jaxrt.target import Target
-from jaxrt.tuning.optimizer import Passes
-
-INIT_OP = "__saved_model_init_op"
-"""TF2's initializer stands among the signatures: metadata, nobody calls it."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
-    """What the user chose. `to_json` is part of the cache's key and of the manifest."""
-
-    buckets: Buckets
-    rules: tuple[planning.ShapeRule, ...] = ()
-    tags: tuple[str, ...] = ("serve",)
-    signatures: tuple[str, ...] = ()
-    """Those to compile; empty: all."""
-    optimize: bool = True
-    """False: TensorFlow runs every signature as it is."""
-    check: bool = True
-    """Compare each signature with TensorFlow once."""
-    passes: Passes = Passes()
-    """What the `optimize` of a build was made with."""
-    observed: Mapping[str, Sequence[Shapes]] = dataclasses.field(default_factory=dict)
-    """Signature → shapes of its warm-up requests."""
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "batch_sizes": list(self.buckets.sizes),
-            "shapes": [
-                {"names": list(r.names), "sizes": [list(s) for s in r.sizes]} for r in self.rules
-            ],
-            "tags": list(self.tags),
-            "signatures": list(self.signatures),
-            "optimize": self.optimize,
-            "check": self.check,
-            "passes": self.passes.to_json(),
-            "observed": {
-                name: [{a: list(s) for a, s in found.items()} for found in shapes]
-                for name, shapes in self.observed.items()
-            },
-        }
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Naming:
-    """What the manifest says of the model: its name, and where it came from."""
-
-    model: str
-    path: str
-    """As the user gave it."""
-    content_sha256: str
 
 
 def build(
@@ -105,33 +52,21 @@ def build(
         writer=writer,
         optimize=optimize,
     )
-    chosen = _chosen(model, options)
-    whole = {key: _plan(key, model.signatures[key], options) for key in chosen}
-    ways = _routes(job, chosen, whole, options, allow_empty)
-    parts = routes.parts(model, ways)
-    plans = {key: _part_plan(part, whole[part.signature], options) for key, part in parts.items()}
-    steps.total(_count(plans, chosen, options))
-    converted = _converted(job, parts, plans)
-    declined = {k: f.refused for k, f in converted.items() if f.refused and k in whole}
-    unplanned = [k for k, part in parts.items() if part.stage is None and not plans[k].programs]
-    declined |= routes.declined(tensorflow, model, unplanned)
-    again = _routes(job, list(declined), whole, options, allow_empty, declined=declined)
-    for key in [k for k, way in again.items() if way.stages]:
-        ways[key] = again[key]  # what XLA declines is some of it
-        del parts[key], plans[key], converted[key]
-        cut = routes.parts(model, {key: ways[key]})
-        plans |= {k: _part_plan(part, whole[key], options) for k, part in cut.items()}
-        parts |= cut
-        converted |= _converted(job, cut, plans)
+    found = division.divide(job, options, keep_open=allow_empty)
     steps.step("prepare weights")
-    weights = emit.prepare_weights(job, converted.values())
-    compiled, failed = _compile(job, converted, weights)
-    ways = routes.without(ways, parts, _failures(converted, failed))
+    weights = emit.prepare_weights(job, found.converted.values())
+    compiled, failed = _compile(job, found.converted, weights)
+    ways = routes.without(found.ways, found.parts, _failures(found.converted, failed))
     refused = {key: _refusal(model, key, ways) for key in model.signatures}
     signatures = {
         key: emit.signature(job, number, key, spec, ways.get(key), compiled, refused[key])
         for number, (key, spec) in enumerate(model.signatures.items())
     }
+    if options.fallback and not allow_empty:
+        signatures = {
+            key: hosting.with_fallback(model, key, entry, options.rules)
+            for key, entry in signatures.items()
+        }
     built = trial.Built(job=job, compiled=compiled, arrays=weights.arrays)
     checks = {
         key: trial.signature(built, key, entry)
@@ -140,8 +75,8 @@ def build(
     }
     steps.step("write")
     if not allow_empty and not any(e.programs or e.stages for e in signatures.values()):
-        raise _nothing(model, plans)
-    if any(way.whole for way in ways.values()):
+        raise _nothing(model, found.plans)
+    if any(way.whole for way in ways.values()) or any(e.fallback for e in signatures.values()):
         hosting.copy_saved_model(path, writer)
     writer.weights(weights.arrays)
     writer.report(
@@ -149,50 +84,14 @@ def build(
             model=model,
             signatures=signatures,
             routes=ways,
-            plans=plans,
-            converted=converted,
+            plans=found.plans,
+            converted=found.converted,
             checks=checks,
             weights=weights,
             seconds=clock() - started,
         )
     )
     return writer.commit(_manifest(naming, options, target, signatures))
-
-
-def _routes(
-    job: emit.Job,
-    signatures: Sequence[str],
-    whole: Mapping[str, planning.Plan],
-    options: Options,
-    allow_empty: bool,
-    *,
-    declined: Mapping[str, str] = MappingProxyType({}),
-) -> dict[str, routes.Route]:
-    return routes.route(
-        job.tensorflow,
-        job.model,
-        signatures,
-        optimize=options.optimize,
-        open_sizes=lambda key: allow_empty or bool(whole[key].programs),
-        declined=declined,
-    )
-
-
-def _converted(
-    job: emit.Job, parts: Mapping[str, routes.DevicePart], plans: Mapping[str, planning.Plan]
-) -> dict[str, ConvertedSignature]:
-    lowerer = routes.PartLowerer(job.tensorflow, parts)
-    return {
-        key: conversion.convert(
-            lowerer,
-            job.model,
-            key,
-            plans[key],
-            step=job.steps.step,
-            optimize=job.optimize,
-        )
-        for key in parts
-    }
 
 
 def _compile(
@@ -254,50 +153,6 @@ def _manifest(
         ),
         signatures=signatures,
     )
-
-
-def _chosen(model: ModelRecord, options: Options) -> list[str]:
-    """The signatures that somebody may call; raises UsageError for one that is not there."""
-    for wanted in options.signatures:
-        if wanted not in model.signatures:
-            known = ", ".join(k for k in model.signatures if k != INIT_OP) or "none"
-            raise UsageError(f"{model.path}: no signature {wanted!r}; it has: {known}")
-    return [
-        key
-        for key in model.signatures
-        if key != INIT_OP
-        and (not options.signatures or key in options.signatures)
-        and not (key in model.refused and model.refused[key].kind is Kind.ENCODING)
-    ]
-
-
-def _plan(key: str, spec: SignatureSpec, options: Options) -> planning.Plan:
-    return planning.plan(
-        key,
-        spec,
-        buckets=options.buckets,
-        rules=options.rules,
-        observed=options.observed.get(key, ()),
-    )
-
-
-def _part_plan(part: routes.DevicePart, whole: planning.Plan, options: Options) -> planning.Plan:
-    """`whole`: that of its signature."""
-    if part.stage is None:
-        return whole
-    if part.like:
-        return planning.of_stage(part.spec, part.like, whole)
-    return planning.plan(part.key, part.spec, buckets=options.buckets)
-
-
-def _count(plans: Mapping[str, planning.Plan], chosen: Sequence[str], options: Options) -> int:
-    """Steps of a build: lifts (witnesses included), compiles, checks, and three more."""
-    unplanned = {key for key in chosen if key in plans and not plans[key].programs}
-    found = 3 + (len(set(chosen) - unplanned) if options.check else 0)
-    for plan in plans.values():
-        variants = len({tuple(p.rebatch(0).shapes.items()) for p in plan.programs if p.batch})
-        found += 2 * len(plan.programs) + variants
-    return found
 
 
 def _refusal(model: ModelRecord, key: str, ways: Mapping[str, routes.Route]) -> str | None:

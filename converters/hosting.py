@@ -1,13 +1,16 @@
 """Host stages → what an artifact holds of them: graphs, tables, or the SavedModel itself."""
 
+import dataclasses
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from jaxrt.artifact import SAVED_MODEL, ArtifactWriter
 from jaxrt.converters.host import graph, native, tables
+from jaxrt.converters.planning import ShapeRule
 from jaxrt.converters.records import ModelRecord, Stage
 from jaxrt.converters.seams import TensorFlow
-from jaxrt.manifest import HostEntry, StageEntry
+from jaxrt.manifest import HostEntry, SignatureEntry, StageEntry
 from jaxrt.program import Rows
 from jaxrt.specs import SignatureSpec
 
@@ -17,14 +20,38 @@ def whole(model: ModelRecord, key: str, why: str) -> StageEntry:
     spec = model.signatures[key]
     return StageEntry(
         spec=SignatureSpec(inputs=spec.inputs, outputs=spec.outputs),
-        host=HostEntry(
-            executor="saved_model",
-            rows=Rows.DEPENDENT.value,
-            ops=model.ops.get(key, ()),
-            why=why,
-            signature=key,
-        ),
+        host=as_it_is(model, key, why),
     )
+
+
+def as_it_is(model: ModelRecord, key: str, why: str) -> HostEntry:
+    return HostEntry(
+        executor="saved_model",
+        rows=Rows.DEPENDENT.value,
+        ops=model.ops.get(key, ()),
+        why=why,
+        signature=key,
+    )
+
+
+def with_fallback(
+    model: ModelRecord, key: str, entry: SignatureEntry, rules: Sequence[ShapeRule]
+) -> SignatureEntry:
+    """TensorFlow for shapes that no program takes, where requests may have such.
+
+    They do where the rows are not proven independent, so that nothing may be padded; and where
+    sizes beside the rows are open and `rules` of the user do not say which will come.
+    """
+    programs = [*entry.programs, *(p for stage in entry.stages for p in stage.programs)]
+    shapes = [tensor.shape for tensor in entry.spec.inputs.values()]
+    open_rows = any(shape is None or shape[:1] == (None,) for shape in shapes)
+    named = any(rule.names_input(key, alias) for rule in rules for alias in entry.spec.inputs)
+    open_sizes = not named and any(shape is None or None in shape[1:] for shape in shapes)
+    fixed = any(program.rows == Rows.DEPENDENT.value for program in programs)
+    if not programs or not (open_sizes or (open_rows and fixed)):
+        return entry
+    why = "Its sizes are open." if open_sizes else "Its rows depend on each other."
+    return dataclasses.replace(entry, fallback=as_it_is(model, key, why))
 
 
 def copy_saved_model(path: Path, writer: ArtifactWriter) -> None:

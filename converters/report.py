@@ -35,6 +35,7 @@ def make(
         "signatures": {
             key: {
                 "refused": entry.refused,
+                "fallback": entry.fallback.why if entry.fallback else None,
                 "unplanned": plans[key].unplanned if key in plans else None,
                 "tensorflow_ops": list(model.ops.get(key, ())),
                 "notes": list(converted[key].notes) if key in converted else [],
@@ -95,6 +96,7 @@ def _programs(
             "rows": entry.rows,
             "rows_reason": entry.rows_reason,
             "random": entry.random,
+            "values": dict(entry.values),
             "equations_lifted": program.ops_lifted,
             "equations_per_request": len(program.split.apply.jaxpr.jaxpr.eqns),
             "equations_prepared": len(program.split.prepare.jaxpr.eqns),

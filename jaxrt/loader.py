@@ -55,6 +55,8 @@ class LoadedSignature:
     programs: tuple[LoadedEntry, ...]
     refused: str | None
     stages: tuple[LoadedStage, ...] = ()
+    fallback: HostProgram | None = None
+    """Answers shapes that no program takes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,11 +84,13 @@ def load(
     target: Target,
     *,
     open_host: Callable[[HostEntry], HostProgram],
+    open_fallback: Callable[[HostEntry], HostProgram | None] = lambda entry: None,
     step: Callable[[str], None] = lambda text: None,
 ) -> LoadedModel:
     """Every program of an artifact on the target's device, weights placed once.
 
     `open_host` makes what runs a host segment; it is called only where there is one.
+    `open_fallback` makes what runs whole signatures at shapes that no program takes, or declines.
 
     Raises DeviceError when the artifact is for another platform, ArtifactError when neither the
     executable nor the portable program can be used.
@@ -114,6 +118,7 @@ def load(
             programs=_load(artifact, signature.programs, weights, target, step),
             refused=signature.refused,
             stages=tuple(stages),
+            fallback=open_fallback(signature.fallback) if signature.fallback else None,
         )
     return LoadedModel(signatures=signatures, weights=weights)
 

@@ -19,7 +19,8 @@ from jaxrt.specs import stage_key
 
 # Format versions; a reader of an older one, or a refusal that names both, comes with each.
 # Version 1, November 22nd, 2026, the first: weights.safetensors, programs/, executables/, host/.
-FORMAT_VERSION: Final = 1
+# Version 2, the same day: what answers shapes that no program takes.
+FORMAT_VERSION: Final = 2
 
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = "jaxrt artifact"

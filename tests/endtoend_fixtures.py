@@ -48,7 +48,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return shared(tmp_path_factory, "saved_models", make)
 
 
-ROWS_FLAGS = ("--batch-sizes", "1,4,8", "--shape", "tokens:ids=4,6")
+ROWS_FLAGS = ("--batch-sizes", "1,4,8", "--shape", "tokens:ids=4,6", "--no-fallback")
 
 
 @pytest.fixture(scope="session")

@@ -173,12 +173,19 @@ def test_weights_are_stored_once_however_many_programs_take_them(tmp_path: Path)
     assert len({p.weights for p in made.signatures["embed"].programs}) == 1
 
 
-def test_a_signature_whose_sizes_nobody_planned_says_which_flag_helps(tmp_path: Path) -> None:
-    make(tmp_path, options())
-    with open_artifact(tmp_path / "out") as artifact:
-        found = artifact.report()["signatures"]["embed"]
-    assert found["programs"] == []
-    assert "pass --shape ids=SIZE[,SIZE...]" in found["unplanned"]
+def test_a_signature_whose_sizes_nobody_planned_runs_whole_and_says_which_flag_helps(
+    tmp_path: Path,
+) -> None:
+    made = make(tmp_path, options())
+    (stage,) = made.signatures["embed"].stages
+    assert stage.host is not None and stage.host.executor == "saved_model"
+    assert "pass --shape ids=SIZE[,SIZE...]" in stage.host.why
+
+
+def test_a_server_compiles_such_sizes_when_they_come(tmp_path: Path) -> None:
+    made = make(tmp_path, options(), allow_empty=True)
+    assert made.signatures["embed"].stages == made.signatures["embed"].programs == ()
+    assert made.signatures["embed"].refused is None
 
 
 def test_shapes_of_requests_seen_before_are_planned_for_every_batch_size(tmp_path: Path) -> None:
@@ -268,9 +275,9 @@ def test_a_model_of_which_nothing_runs_is_an_error_with_the_reasons(tmp_path: Pa
         for key in ("layer", "centered")
     }
     with pytest.raises(ConversionError) as caught:
-        make(tmp_path, options(), fake(no=no))
+        make(tmp_path, options("layer", "centered"), fake(no=no))
     text = str(caught.value)
-    assert "nothing in it can be served: signature 'embed': ids[?,?] has unknown" in text
+    assert "nothing in it can be served: signature 'layer'" in text
     assert text.endswith("signature 'layer': It is sparse.; signature 'centered': It is sparse.")
     assert not (tmp_path / "out").exists()
 

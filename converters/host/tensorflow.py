@@ -87,7 +87,7 @@ class GraphProgram:
         """Raises a RequestError with TensorFlow's code and text."""
         try:
             found = self._call(*(inputs[name] for name in self._names))
-        except (self._errors, UnicodeDecodeError) as error:
+        except (self._errors, ValueError) as error:
             raise told(error) from error
         return {n: answered(v) for n, v in zip(self._outputs, found, strict=False)}
 
@@ -148,7 +148,7 @@ class SignatureProgram:
         try:
             with self._lock:
                 found = self._call(*(inputs[name] for name in self._names))
-        except (self._errors, UnicodeDecodeError) as error:
+        except (self._errors, ValueError) as error:
             raise told(error) from error
         return {n: answered(v) for n, v in zip(self._outputs, found, strict=True)}
 
@@ -161,6 +161,10 @@ def told(error: Any) -> RequestError:
     if isinstance(error, UnicodeDecodeError):
         # Its binding cannot make an error of a text that quotes bytes of the request.
         return InvalidArgument(error.object.decode("utf-8", "replace").strip())
+    if isinstance(
+        error, ValueError
+    ):  # a shape that the graph contradicts is refused before it runs
+        return InvalidArgument(str(error))
     text = str(error.message or error)
     text = _DETECTED.sub("", text.removeprefix("Graph execution error:").lstrip())
     for end in ("\n\nOriginal stack trace", "\n\nErrors may have originated", " [Op:"):

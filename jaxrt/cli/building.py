@@ -84,6 +84,7 @@ def choose(
     check: bool,
     optimize: bool = True,
     passes: Passes | None = None,
+    fallback: bool = True,
 ) -> builder.Options:
     """The options of a build; shapes of a warm-up file in the SavedModel become planned ones."""
     observed: dict[str, list[Any]] = {}
@@ -97,6 +98,7 @@ def choose(
         check=check,
         optimize=optimize,
         passes=passes or Passes(),
+        fallback=fallback,
         observed=observed,
     )
 

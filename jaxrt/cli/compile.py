@@ -40,6 +40,14 @@ log = logging.getLogger("jaxrt.compile")
     show_default=True,
     help="Run each signature once in TensorFlow too and report the error of every output.",
 )
+@click.option(
+    "--fallback/--no-fallback",
+    default=True,
+    show_default=True,
+    help="Keep the SavedModel in the artifact where requests may have shapes that no program "
+    "takes: TensorFlow answers those, if it is installed where the artifact is served. Without "
+    "it they get 400. Sizes that --shape plans need none.",
+)
 @options.verbose_option
 def command(
     model: Path,
@@ -53,6 +61,7 @@ def command(
     disable_optimizer: bool,
     device: str,
     check: bool,
+    fallback: bool,
     verbose: bool,
 ) -> None:
     """Compile the SavedModel in MODEL into an artifact.
@@ -80,6 +89,7 @@ def command(
         check=check,
         optimize=not disable_optimizer,
         passes=building.passes(autotune, disabled_passes),
+        fallback=fallback,
     )
     attached = target.select(device)
     with console.progress(f"compile {location.name}") as steps, building.Bridges() as bridges:

@@ -39,6 +39,8 @@ def summaries(report: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
     """One line a signature, and whether it is a warning: nothing of it is on the device."""
     for name, signature in _signatures(report):
         yield signature["device_share"] == 0, f"signature {name!r}: {signature['summary']}"
+        if why := signature.get("fallback"):
+            yield False, f"signature {name!r}: shapes without a program go to TensorFlow: {why}"
 
 
 def lines(report: Mapping[str, Any]) -> Iterator[str]:

@@ -78,6 +78,7 @@ class Snapshot:
     retried_tasks: int
     unplanned_compiles: int
     unplanned_failures: int
+    fallbacks: int
     cancelled: int
     expired: int
     rejected: int
@@ -99,6 +100,8 @@ class Metrics:
         """Tasks run again by themselves because their batch failed."""
         self.unplanned_compiles = Counter()
         self.unplanned_failures = Counter()
+        self.fallbacks = Counter()
+        """Requests of shapes without a program that were answered by other means."""
         self.cancelled = Counter()
         """Requests whose caller went away before the answer."""
         self.expired = Counter()
@@ -117,6 +120,7 @@ class Metrics:
             retried_tasks=self.retried_tasks.value,
             unplanned_compiles=self.unplanned_compiles.value,
             unplanned_failures=self.unplanned_failures.value,
+            fallbacks=self.fallbacks.value,
             cancelled=self.cancelled.value,
             expired=self.expired.value,
             rejected=self.rejected.value,
