@@ -1,0 +1,242 @@
+"""HTTP servers side by side: one machine, one run, contenders in turns.
+
+    python -m bench.http_models OUT/models                   # once, with TensorFlow
+    python -m bench.http_peers install OUT/peers             # once, from PyPI
+    python -m bench.http_compare OUT/models --peers OUT/peers [--workloads tabular,tokens]
+
+All servers of a workload run at once, idle but for the one that is asked; each round asks all of
+them. A table shows the medians of the rounds: latency with one connection, requests a second in a
+closed loop of 16, and the highest constant rate at which 99 of 100 answers take 20 ms at most.
+The sender shares the machine; `http_load` says how late it was.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.http_load import Plan, Sender, Summary, request
+from bench.http_models import WORKLOADS, Workload
+from bench.http_peers import PACKAGES
+from bench.machine import machine
+
+HERE = Path(__file__).parent
+LIMIT = 0.020
+"""Seconds that 99 of 100 answers may take."""
+START_SECONDS = 180.0
+STEPS = 5
+"""Halvings of the interval in which the highest good rate lies."""
+
+
+class Contender:
+    """A server process and the requests that it takes."""
+
+    def __init__(self, name: str, command: Sequence[str], messages: list[bytes], port: int) -> None:
+        self.name = name
+        self.address = ("127.0.0.1", port)
+        self._messages = messages
+        self._command = command
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, log: Path) -> None:
+        path = sysconfig.get_config_var("LIBDIR")
+        env = os.environ | {"LD_LIBRARY_PATH": path, "TF_CPP_MIN_LOG_LEVEL": "2"}
+        with log.open("wb") as file:
+            self._process = subprocess.Popen(
+                self._command, stdout=file, stderr=file, env=env, start_new_session=True
+            )
+
+    def ready(self) -> bool:
+        """Whether it answers with 200 before the time is up."""
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
+            assert self._process is not None
+            if self._process.poll() is not None:
+                return False
+            with contextlib.suppress(OSError):
+                if self.load(Plan(1, 0.2, warmup=0.0)).answered:
+                    return True
+            time.sleep(1.0)
+        return False
+
+    def load(self, plan: Plan) -> Summary:
+        return Sender(self.address, self._messages, plan).run()
+
+    def highest_rate(self, reached: float, seconds: float) -> float:
+        """Requests a second in an open loop, 99 of 100 of them in time; from `reached` down."""
+        low, high = 0.0, reached
+        for _ in range(STEPS):
+            rate = (low + high) / 2
+            # What else the machine does may spoil one run, but seldom two.
+            good = any(self._in_time(Plan(16, seconds, rate)) for _ in range(2))
+            low, high = (rate, high) if good else (low, rate)
+        return low
+
+    def _in_time(self, plan: Plan) -> bool:
+        found = self.load(plan)
+        return not found.failed and found.p99 <= LIMIT
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, 15)
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, 9)
+
+
+def contenders(workload: Workload, models: Path, peers: Path | None, port: int) -> list[Contender]:
+    name = workload.name
+    version = str(models / name / "1")
+    path = f"/v1/models/{name}:predict"
+    bodies = workload.bodies()
+    usual = [request(path, body) for body in bodies]
+    serve = [sys.executable, "-m", "jaxrt", "serve", str(models / f"{name}.jaxrt")]
+    # What follows the address in a command is the port: each contender keeps three of them free.
+    serve += ["--model_name", name, "--rest_api_port", str(port)]
+    found = [Contender("jaxrt", serve, usual, port)]
+    script = str(HERE / "http_peers.py")
+    installed = {"echo": sys.executable}
+    if peers is not None:
+        installed |= {peer: str(peers / peer / "bin" / "python") for peer in PACKAGES}
+    for peer, python in installed.items():
+        port += 3
+        if not Path(python).exists():
+            print(f"{peer}: not installed in {peers}", file=sys.stderr)
+            continue
+        messages = usual
+        if peer == "litserve":
+            messages = [request("/predict", body) for body in bodies]
+        if peer == "pytriton":
+            messages = [request(f"/v2/models/{name}/infer", _v2(body)) for body in bodies]
+        command = [python, script, peer, name, version, str(port)]
+        found.append(Contender(peer, command, messages, port))
+    return found
+
+
+def _v2(body: bytes) -> bytes:
+    """`instances` of one item as KServe's v2 protocol writes it."""
+    (item,) = json.loads(body)["instances"]
+    if isinstance(item, dict):
+        tensor = {"shape": [1, 1], "datatype": "BYTES", "data": [item["b64"]]}
+    else:
+        shape, flat = [1], [item]
+        while isinstance(flat[0], list):
+            shape.append(len(flat[0]))
+            flat = [value for part in flat for value in part]
+        kind = "FP32" if isinstance(flat[0], float) else "INT32"
+        tensor = {"shape": shape, "datatype": kind, "data": flat}
+    return json.dumps({"inputs": [{"name": "x"} | tensor]}).encode()
+
+
+def compile_model(models: Path, name: str) -> None:
+    artifact = models / f"{name}.jaxrt"
+    if not artifact.exists():
+        command = [sys.executable, "-m", "jaxrt", "compile", str(models / name)]
+        sizes = ["--batch-sizes", "1,8,32", "--output", str(artifact)]
+        subprocess.run([*command, *sizes], check=True)
+
+
+@contextlib.contextmanager
+def running(found: Sequence[Contender], logs: Path) -> Iterator[list[Contender]]:
+    """Those that answer; all are stopped at the end."""
+    try:
+        for contender in found:
+            contender.start(logs / f"{contender.name}.log")
+        ready = []
+        for contender in found:
+            if contender.ready():
+                ready.append(contender)
+            else:
+                print(f"{contender.name}: does not answer, see {logs}", file=sys.stderr)
+        yield ready
+    finally:
+        for contender in found:
+            contender.stop()
+
+
+def measure(found: Sequence[Contender], rounds: int, seconds: float) -> list[list[str]]:
+    """A row of the table for each contender."""
+    figures: dict[str, list[dict[str, float]]] = {c.name: [] for c in found}
+    for _ in range(rounds):
+        for contender in found:
+            one = contender.load(Plan(1, seconds))
+            many = contender.load(Plan(16, seconds))
+            figures[contender.name].append(
+                {
+                    "p50": one.p50 * 1e3,
+                    "p99": one.p99 * 1e3,
+                    "closed": many.rate,
+                    "open": contender.highest_rate(many.rate * 1.1, seconds),
+                    "failed": one.failed + many.failed,
+                }
+            )
+    return [[name, *_cells(runs)] for name, runs in figures.items()]
+
+
+def _cells(runs: Sequence[dict[str, float]]) -> list[str]:
+    def middle(key: str) -> float:
+        return statistics.median(run[key] for run in runs)
+
+    spread = f"{min(r['open'] for r in runs):.0f}–{max(r['open'] for r in runs):.0f}"
+    return [
+        f"{middle('p50'):.2f}",
+        f"{middle('p99'):.2f}",
+        f"{middle('closed'):.0f}",
+        f"{middle('open'):.0f}",
+        spread,
+        f"{sum(run['failed'] for run in runs):.0f}",
+    ]
+
+
+HEAD = [
+    "server",
+    "p50 ms, alone",
+    "p99 ms, alone",
+    "req/s, 16 at once",
+    "req/s at p99 ≤ 20 ms",
+    "spread",
+    "failed",
+]
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(row) + " |" for row in [HEAD, ["---"] * len(HEAD), *rows]]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", type=Path)
+    parser.add_argument("--peers", type=Path)
+    parser.add_argument("--workloads", default=",".join(WORKLOADS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    given: Any = parser.parse_args()
+    print(f"{machine()}\n")
+    for name in given.workloads.split(","):
+        workload = WORKLOADS[name]
+        compile_model(given.models, name)
+        found = contenders(workload, given.models, given.peers, free_port())
+        with running(found, given.models) as ready:
+            rows = measure(ready, given.rounds, given.seconds)
+        print(f"### {name}: {workload.what}\n\n{table(rows)}\n", flush=True)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    main()

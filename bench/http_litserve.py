@@ -1,0 +1,33 @@
+"""LitServe's form of a model: a class that its worker process can import."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import litserve as ls
+from http_peers import Signature
+
+
+class Api(ls.LitAPI):  # type: ignore[misc]
+    """One example a request, batched by LitServe."""
+
+    def __init__(self, model: str, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.path = model
+
+    def setup(self, device: str) -> None:
+        self.signature = Signature(self.path)
+
+    def decode_request(self, request: Any, **_: Any) -> Any:
+        return request["instances"][0]
+
+    def batch(self, inputs: list[Any]) -> list[Any]:
+        return inputs
+
+    def predict(self, items: list[Any], **_: Any) -> list[Any]:
+        return self.signature.predictions(items)
+
+    def unbatch(self, outputs: list[Any]) -> Iterator[Any]:
+        yield from outputs
+
+    def encode_response(self, output: Any, **_: Any) -> Any:
+        return {"predictions": [output]}
