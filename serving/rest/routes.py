@@ -40,8 +40,10 @@ _CORS = (
 
 _log = logging.getLogger(__name__)
 
-# A server is asked for few paths, again and again. Errors are not kept.
+# A server is asked for few paths, again and again. Errors are not kept, nor is what is too long.
 _known_target = functools.lru_cache(maxsize=1024)(parse_target)
+_REMEMBERED = 512
+"""Bytes of a path."""
 
 
 class RestApi:
@@ -103,7 +105,8 @@ class RestApi:
             known = b"http://" in origin or b"https://" in origin
             return _answer(200 if known else 400, _LIBEVENT_DEFAULT, b"", extra)
         try:
-            found = await self._respond(_known_target(method, path), headers, body)
+            known = _known_target if len(path) <= _REMEMBERED else parse_target
+            found = await self._respond(known(method, path), headers, body)
         except RequestError as error:
             return _answer(HTTP_STATUS[error.code], _JSON, error_body(str(error)), extra)
         except Exception:
@@ -168,7 +171,8 @@ class RestApi:
 
 def _page(method: str, path: bytes, headers: Headers) -> int | None:
     """The status of the HTML page that the HTTP layer answers with, None if it does not."""
-    page = _page_of_path(method, path)
+    known = _known_page if len(path) <= _REMEMBERED else _page_of_path
+    page = known(method, path)
     if page in (None, 404):
         for name, value in headers:
             if name == b"expect" and value.lower() != b"100-continue":
@@ -176,13 +180,15 @@ def _page(method: str, path: bytes, headers: Headers) -> int | None:
     return page
 
 
-@functools.lru_cache(maxsize=1024)
 def _page_of_path(method: str, path: bytes) -> int | None:
     if not is_legal(path):
         return 400
     if method not in _METHODS:
         return 501
     return None if is_api(path) else 404
+
+
+_known_page = functools.lru_cache(maxsize=1024)(_page_of_path)
 
 
 def _answer(
