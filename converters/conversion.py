@@ -1,8 +1,8 @@
 """One signature of a SavedModel → programs: lowered, lifted, judged by rows, optimized, split."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,12 +18,19 @@ from jaxrt.tuning.optimizer import Optimized
 
 Array = np.ndarray[Any, Any]
 Note = Callable[[str], None]
-Optimize = Callable[[Program], Optimized]
 
 
-def unchanged(program: Program) -> Optimized:
+class Optimize(Protocol):
+    """`jaxrt.tuning.optimizer.Optimizer`."""
+
+    def __call__(
+        self, program: Program, smaller: Sequence[Optimized], shared: frozenset[str]
+    ) -> Optimized: ...
+
+
+def unchanged(program: Program, smaller: Sequence[Optimized], shared: frozenset[str]) -> Optimized:
     """No passes."""
-    return Optimized(program=program)
+    return Optimized(program=program, split=prepare.split(program))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +102,7 @@ def convert(
             verdict = rows.RowsVerdict(
                 independent=False, reason="TensorFlow refuses it at another batch size"
             )
-        programs += [_finish(p, lifted[p.batch], verdict, optimize) for p in planned_sizes]
+        programs += _finished(planned_sizes, lifted, verdict, optimize)
     if len(programs) < len(plan.programs) and plan.otherwise is not None:
         other = convert(lowerer, model, signature, plan.otherwise, step=step, optimize=optimize)
         if len(other.programs) > len(programs):
@@ -144,13 +151,27 @@ def _lift(
     return _Lifted(simplify.simplify(lifted.program), lifted.constants, ops)
 
 
+def _finished(
+    sizes: Sequence[Planned],
+    lifted: Mapping[int | None, _Lifted],
+    verdict: rows.RowsVerdict,
+    optimize: Optimize,
+) -> Iterator[Converted]:
+    smaller: dict[int, Optimized] = {}
+    for planned in sorted(sizes, key=lambda p: p.batch or 0):
+        found = lifted[planned.batch]
+        done = optimize(found.program, list(smaller.values()), planned.shared)
+        if verdict.independent and planned.batch and not is_random(found.program):
+            smaller[planned.batch] = done
+        yield _finish(planned, found, verdict, done)
+
+
 def _finish(
-    planned: Planned, lifted: _Lifted, verdict: rows.RowsVerdict, optimize: Optimize
+    planned: Planned, lifted: _Lifted, verdict: rows.RowsVerdict, optimized: Optimized
 ) -> Converted:
-    optimized = optimize(lifted.program)
     return Converted(
         planned=planned,
-        split=prepare.split(optimized.program),
+        split=optimized.split,
         rows=verdict,
         random=is_random(lifted.program),
         optimized=optimized,

@@ -67,7 +67,8 @@ def compile_options(command: Command) -> Command:
                 "disabled_passes",
                 multiple=True,
                 metavar="NAME",
-                help="Leave out one optimization: batch-norm, convolutions or winograd. May be "
+                help="Leave out one optimization: batch-norm, convolutions, winograd or "
+                "blocks. May be "
                 "given several times.",
             ),
             click.option(

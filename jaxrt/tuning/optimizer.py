@@ -3,20 +3,21 @@
 import collections
 import dataclasses
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxrt.errors import UsageError
-from jaxrt.passes import batchnorm, convolution_lowering
+from jaxrt.passes import batchnorm, blocks, convolution_lowering, prepare
 from jaxrt.passes.convolution import Convolution
 from jaxrt.passes.convolution_table import LOWERINGS, XLA
 from jaxrt.program import Program
 from jaxrt.target import Target
+from jaxrt.tuning import rules
 from jaxrt.tuning.choices import Choice, Choices
 from jaxrt.tuning.tuner import Autotune, Tuner
 
-PASSES = ("batch-norm", "convolutions", "winograd")
+PASSES = ("batch-norm", "convolutions", "winograd", "blocks")
 """The switches: `winograd` takes those lowerings from `convolutions`, for the least error."""
 
 
@@ -40,6 +41,11 @@ class Optimized:
     """A program after the passes."""
 
     program: Program
+    """All rows at once, weights as they came."""
+    split: prepare.Split
+    """What is prepared and compiled: of `program`, or a loop over blocks of its rows."""
+    block: int | None = None
+    """Rows of a block; None: all at once."""
     gains: tuple[str, ...] = ()
     """A line for each pass that changed something."""
     convolutions: tuple[tuple[Convolution, Choice], ...] = ()
@@ -66,7 +72,31 @@ class Optimizer:
         self._tuner = tuner
         self._without = frozenset(without)
 
-    def __call__(self, program: Program) -> Optimized:
+    def __call__(
+        self,
+        program: Program,
+        smaller: Sequence[Optimized] = (),
+        shared: frozenset[str] = frozenset(),
+    ) -> Optimized:
+        """`smaller`: what the same function became for fewer rows, where rows are independent.
+
+        `shared` inputs have no rows.
+        """
+        loops = [] if "blocks" in self._without else _loops(program, smaller, shared)
+        block = self._tuner.block(program, loops) if loops else None
+        if block is None:
+            return self._whole(program)
+        source = next(s for s in smaller if s.block is None and _rows(s, shared) == block)
+        gain = f"blocks: {block} row{'s' * (block > 1)} at a time, for the cache"
+        return dataclasses.replace(
+            source,
+            program=program,
+            split=dict(loops)[block],
+            block=block,
+            gains=(*source.gains, gain),
+        )
+
+    def _whole(self, program: Program) -> Optimized:
         gains = []
         chosen: list[tuple[Convolution, Choice]] = []
         if "batch-norm" not in self._without:
@@ -80,7 +110,31 @@ class Optimizer:
             names = {conv: choice.lowering for conv, choice in chosen}
             program = convolution_lowering.lower(program, names.__getitem__)
             gains += _spell(chosen)
-        return Optimized(program=program, gains=tuple(gains), convolutions=tuple(chosen))
+        return Optimized(
+            program=program,
+            split=prepare.split(program),
+            gains=tuple(gains),
+            convolutions=tuple(chosen),
+        )
+
+
+def _loops(
+    program: Program, smaller: Sequence[Optimized], shared: frozenset[str]
+) -> list[tuple[int, prepare.Split]]:
+    """Rows of a block → the loop over such blocks; none for what the cache holds anyway."""
+    large = blocks.largest(program) > rules.CACHE
+    if not large or not convolution_lowering.convolutions(program):
+        return []
+    return [
+        (_rows(s, shared), blocks.looped(program, s.split, shared=shared))
+        for s in smaller
+        if s.block is None and blocks.fits(program, s.split.apply, shared=shared)
+    ]
+
+
+def _rows(optimized: Optimized, shared: frozenset[str]) -> int:
+    shapes = optimized.split.apply.input_shapes
+    return next(shape[0] for name, shape in shapes.items() if name not in shared)
 
 
 def _spell(chosen: list[tuple[Convolution, Choice]]) -> list[str]:

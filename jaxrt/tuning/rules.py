@@ -15,6 +15,9 @@ CERTAIN = ("dot", "shift-multiply-add", "phases, shift-multiply-add")
 SHORTLIST = 4
 """Candidates timed for one convolution by `fast`."""
 
+CACHE = 8 << 20
+"""Bytes of the largest value from which a program runs faster in blocks of rows."""
+
 MIN_CHANNELS = 32
 """Of input and output: below, Winograd's transforms cost more than the products it saves."""
 

@@ -2,23 +2,18 @@
 
 import dataclasses
 import enum
-import functools
-import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import jax
 import numpy as np
-from jax import lax
 
-from jaxrt import target as targets
+from jaxrt.passes import convolution_lowering, prepare, provenance
 from jaxrt.passes.convolution import Convolution
-from jaxrt.passes.convolution_table import LOWERINGS, XLA, Lowering, candidates
+from jaxrt.passes.convolution_table import LOWERINGS, XLA, candidates
+from jaxrt.program import Program
 from jaxrt.target import Target
 from jaxrt.tuning import numerics, rules, timing
 from jaxrt.tuning.choices import Choice, Choices
-
-Array = np.ndarray[Any, Any]
+from jaxrt.tuning.trials import convolved, operands, runnable
 
 
 class Autotune(enum.Enum):
@@ -45,6 +40,15 @@ _EFFORTS = {
 
 DOUBTFUL = 2e6
 """FLOPs: a smaller convolution is never timed by FAST, a call takes longer than it does."""
+
+ALL = "all"
+"""The choice of rows at a time that is no loop."""
+
+WHOLE = 1.2
+"""What a program must be faster by than its loop over blocks of rows."""
+
+PROGRAM_SECONDS = 2.0
+"""Spent on timing loops against the whole, if two rounds do not take longer."""
 
 CLEARLY = 1.05
 """What a candidate must be faster by than the rule's to replace it: noise changes no program."""
@@ -86,6 +90,40 @@ class Tuner:
         self._chosen[key] = found
         return found
 
+    def block(self, program: Program, loops: Sequence[tuple[int, prepare.Split]]) -> int | None:
+        """How many rows of `program` at a time, of the `loops` offered; None: all.
+
+        A loop also saves the time to tune and compile the whole and the weights it alone needs,
+        so the whole has to be clearly faster.
+        """
+        if self._target.platform != "cpu":
+            return None
+        sizes = [rows for rows, _ in loops]
+        if self._mode is Autotune.OFF:
+            return min(sizes)
+        jaxpr = program.jaxpr
+        key = f"rows {provenance.of_jaxpr(jaxpr.jaxpr, jaxpr.consts)} | {sizes}"
+        found = self._choices.get(key) if self._choices else None
+        if found is None:
+            found = self._time_blocks(program, loops)
+            if self._choices:
+                self._choices.put(key, found)
+        return None if found.lowering == ALL else int(found.lowering)
+
+    def _time_blocks(self, program: Program, loops: Sequence[tuple[int, prepare.Split]]) -> Choice:
+        platform = self._target.platform
+        whole = convolution_lowering.lower(program, lambda conv: rules.heuristic(conv, platform))
+        offered = {str(rows): split.apply for rows, split in loops}
+        offered[ALL] = prepare.split(whole).apply
+        seconds = timing.interleaved(
+            {name: runnable(apply, self._target) for name, apply in offered.items()},
+            clock=self._clock,
+            rounds=_EFFORTS[self._mode].rounds,
+            seconds=PROGRAM_SECONDS,
+        )
+        handicapped = seconds | {ALL: seconds[ALL] * WHOLE}
+        return Choice(lowering=min(handicapped, key=handicapped.__getitem__), seconds=seconds)
+
     def _names(self, conv: Convolution) -> tuple[str, ...]:
         """What may be chosen, the rule's choice first; one name: no doubt."""
         platform = self._target.platform
@@ -103,10 +141,10 @@ class Tuner:
 
     def _time(self, conv: Convolution, names: Sequence[str]) -> Choice:
         effort = _EFFORTS[self._mode]
-        x, kernel = _operands(conv)
+        x, kernel = operands(conv)
         runs, errors = {}, {}
         for name in names:
-            run = _compiled(LOWERINGS[name], conv, x, kernel, self._target)
+            run = convolved(LOWERINGS[name], conv, x, kernel, self._target)
             errors[name] = numerics.error(conv, np.asarray(run()), x, kernel)
             if name == XLA or errors[name] <= numerics.ALLOWED[conv.dtype]:
                 runs[name] = run
@@ -117,37 +155,3 @@ class Tuner:
         first = next(iter(seconds))
         winner = best if seconds[best] * CLEARLY < seconds[first] else first
         return Choice(lowering=winner, seconds=seconds, errors=errors)
-
-
-def _operands(conv: Convolution) -> tuple[Array, Array]:
-    """Random ones, of the magnitudes that trained networks have."""
-    random = np.random.default_rng(0)
-    dtype = np.dtype(conv.dtype)
-    kernel = random.normal(size=conv.kernel_shape) / math.sqrt(conv.terms)
-    return random.random(conv.x_shape, dtype.type), kernel.astype(dtype)
-
-
-def _compiled(
-    lowering: Lowering, conv: Convolution, x: Array, kernel: Array, target: Target
-) -> Callable[[], Any]:
-    """Runs the convolution, a bias and a relu, until the result is there."""
-
-    def function(x: Any, weights: Any, bias: Any) -> Any:
-        y = lowering.apply(conv, x, weights)
-        y = lax.add(y, lax.broadcast_in_dim(bias, y.shape, (y.ndim - 1,)))
-        return lax.max(y, np.zeros((), y.dtype))
-
-    device = targets.devices(target.platform)[0]
-    with jax.enable_x64(True), jax.default_device(device):
-        weights = jax.jit(lowering.transform)(kernel)
-        operands = [jax.device_put(a, device) for a in (x, weights, _bias(conv))]
-        compiled = jax.jit(function).lower(*operands).compile()
-    return functools.partial(_wait, compiled, operands)
-
-
-def _bias(conv: Convolution) -> Array:
-    return np.zeros(conv.out_features, conv.dtype)
-
-
-def _wait(compiled: Any, operands: Sequence[Any]) -> Any:
-    return jax.block_until_ready(compiled(*operands))
