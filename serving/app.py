@@ -12,7 +12,9 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jaxrt.serving.engine.servable import Models
+from jaxrt.serving.front import Front
 from jaxrt.serving.rest.routes import RestApi
+from jaxrt.serving.v2.routes import V2Api
 
 TIMEOUT_MS = 30_000
 """TF Serving's default of --rest_api_timeout_in_ms."""
@@ -41,10 +43,10 @@ def build_app(
     check_method_name: bool = False,
     lifespan: Callable[[Starlette], AbstractAsyncContextManager[Any]] | None = None,
 ) -> Starlette:
-    """GET /healthz, GET /readyz and TF Serving's API under /v1/.
+    """GET /healthz, GET /readyz, TF Serving's API under /v1/ and KServe's v2 protocol under /v2.
 
     `unready` names what /readyz is waiting for; it is asked only while `models.ready()` is false.
-    The other arguments are RestApi's, and Starlette's `lifespan`. The RestApi is `state.api`, for a
+    The other arguments are RestApi's, and Starlette's `lifespan`. The APIs are `state.api`, for a
     server that can do without ASGI's messages.
     """
 
@@ -57,9 +59,10 @@ def build_app(
         names = ", ".join(unready())
         return PlainTextResponse(f"not ready: {names}" if names else "not ready", status_code=503)
 
-    api = RestApi(
+    rest = RestApi(
         models, clock=clock, timeout_ms=timeout_ms, cors=cors, check_method_name=check_method_name
     )
+    api = Front(rest, V2Api(models, clock=clock, timeout_ms=timeout_ms))
     routes = [Route("/healthz", healthz), Route("/readyz", readyz), _Everything(api)]
     app = Starlette(routes=routes, lifespan=lifespan)
     app.state.api = api

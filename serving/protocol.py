@@ -17,7 +17,7 @@ from jaxrt.serving.answer import Answer, Answers
 
 _log = logging.getLogger("jaxrt.serving")
 
-API = b"/v1/"
+APIS = (b"/v1/", b"/v2/")
 _METHODS = frozenset((b"GET", b"POST"))
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
@@ -92,7 +92,7 @@ class ApiProtocol(HttpToolsProtocol):
         parser = self.parser
         method = parser.get_method()
         if (
-            not self.url.startswith(API)
+            not self.url.startswith(APIS)
             or method not in _METHODS
             or b"#" in self.url  # uvicorn drops the fragment
             or self.expect_100_continue

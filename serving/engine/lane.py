@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Hashable, Mapping
+from types import MappingProxyType
 
 from jaxrt.buckets import Buckets
 from jaxrt.serving.engine.servable import Loaded, Rows
@@ -21,6 +22,8 @@ class Lane:
     programs: Mapping[int, Loaded]
     shared: frozenset[str] = frozenset()
     """Inputs without rows: the same value for a whole batch, so only tasks with equal ones meet."""
+    values: Mapping[str, bool] = dataclasses.field(default_factory=dict)
+    """Scalar inputs that the programs are made for one value of."""
     flexible: bool = False
     """The only program takes any number of rows up to its key: nothing is padded."""
     inner: Hashable = None
@@ -42,9 +45,9 @@ class Lane:
         object.__setattr__(self, "key", key)
 
 
-def alone(title: str, program: Loaded) -> Lane:
+def alone(title: str, program: Loaded, values: Mapping[str, bool] = MappingProxyType({})) -> Lane:
     """The lane of a program that takes exactly one request at exactly its shapes."""
-    return Lane(title=title, rows=Rows.DEPENDENT, programs={1: program})
+    return Lane(title=title, rows=Rows.DEPENDENT, programs={1: program}, values=values)
 
 
 def title(name: str, version: int, signature: str) -> str:

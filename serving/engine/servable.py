@@ -36,8 +36,16 @@ class Loaded(Protocol):
 class OnDemand(Protocol):
     """Compiles a shape nobody planned; blocks for seconds, so never on the event loop."""
 
-    def compile(self, signature: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Loaded, Rows]:
-        """Raises ConversionError when the signature cannot take these shapes."""
+    def compile(
+        self,
+        signature: str,
+        shapes: Mapping[str, tuple[int, ...]],
+        values: Mapping[str, bool],
+    ) -> tuple[Loaded, Rows]:
+        """For requests of these shapes, and of these values of scalar inputs.
+
+        Raises ConversionError when the signature cannot take these shapes.
+        """
 
 
 class HostProgram(Protocol):
@@ -55,6 +63,8 @@ class StagePrograms:
     """The values it takes and gives, by name; aliases at the signature's ends."""
     programs: Sequence[tuple[Loaded, Rows]] = ()
     """Of a device stage."""
+    fixed: Sequence[Mapping[str, bool]] = ()
+    """As in SignaturePrograms."""
     host: HostProgram | None = None
     rows: Rows = Rows.DEPENDENT
     """Of a host stage: whether requests may share a run."""
@@ -66,10 +76,14 @@ class SignaturePrograms:
 
     spec: SignatureSpec
     programs: Sequence[tuple[Loaded, Rows]] = ()
+    fixed: Sequence[Mapping[str, bool]] = ()
+    """For each program, the scalar inputs that it is made for one value of; empty: for none."""
     refused: str | None = None
     """One sentence: why nothing of this signature was compiled."""
     stages: Sequence[StagePrograms] = ()
     """In the order they run; empty where one device program is the whole signature."""
+    fallback: HostProgram | None = None
+    """Answers requests of shapes that no program takes, one at a time."""
 
 
 class State(enum.Enum):

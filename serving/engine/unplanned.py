@@ -19,13 +19,13 @@ from jaxrt.errors import (
 from jaxrt.program import Shapes
 from jaxrt.serving.engine.lane import title
 from jaxrt.serving.engine.metrics import Metrics
-from jaxrt.serving.engine.planned import Planned
+from jaxrt.serving.engine.planned import NO_VALUES, Planned, Values
 from jaxrt.serving.engine.servable import Loaded, OnDemand, Rows
 from jaxrt.serving.engine.shapes import show
 
 _log = logging.getLogger("jaxrt.serving")
 
-_Key = tuple[str, tuple[tuple[str, tuple[int, ...]], ...]]
+_Key = tuple[str, tuple[tuple[str, tuple[int, ...]], ...], tuple[tuple[str, bool], ...]]
 _Outcome: TypeAlias = "Compiled | Refused | RequestError"
 
 
@@ -76,27 +76,34 @@ class Unplanned:
         self._closed = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"jaxrt-compile-{name}")
 
-    def peek(self, signature: str, shapes: Shapes) -> Compiled | Refused | None:
+    def peek(
+        self, signature: str, shapes: Shapes, values: Values = NO_VALUES
+    ) -> Compiled | Refused | None:
         """What is known already."""
-        key = _key(signature, shapes)
+        key = _key(signature, shapes, values)
         found = self._known.get(key)
         if found is not None:
             self._known.move_to_end(key)
         return found
 
     async def get(
-        self, signature: str, shapes: Shapes, *, deadline: float | None
+        self,
+        signature: str,
+        shapes: Shapes,
+        values: Values = NO_VALUES,
+        *,
+        deadline: float | None,
     ) -> Compiled | Refused:
-        """The program for exactly these shapes, compiled if need be.
+        """The program for exactly these shapes and values, compiled if need be.
 
         Raises DeadlineExceeded while the compile goes on for those who come later, Unavailable
         when too many compiles wait, Internal when the compiler failed.
         """
-        found = self.peek(signature, shapes)
+        found = self.peek(signature, shapes, values)
         if found is not None:
             return found
-        key = _key(signature, shapes)
-        flight = self._flights.get(key) or self._start(key, signature, shapes)
+        key = _key(signature, shapes, values)
+        flight = self._flights.get(key) or self._start(key, signature, shapes, values)
         # Leaving must not end the compile: shield it from a cancelled or late caller.
         timeout = None if deadline is None else max(0.0, deadline - self._clock())
         try:
@@ -123,7 +130,9 @@ class Unplanned:
         self._known.clear()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _start(self, key: _Key, signature: str, shapes: Shapes) -> "asyncio.Future[_Outcome]":
+    def _start(
+        self, key: _Key, signature: str, shapes: Shapes, values: Values
+    ) -> "asyncio.Future[_Outcome]":
         if self._closed:
             raise Unavailable(f"model {self._name} is being unloaded")
         if len(self._flights) >= self._limit:
@@ -137,7 +146,7 @@ class Unplanned:
         flight = loop.create_future()
         self._flights[key] = flight
         # A frozen copy: the caller may go away and change its own while the compile waits.
-        self._thread.submit(self._compile, loop, key, flight, signature, dict(shapes))
+        self._thread.submit(self._compile, loop, key, flight, signature, dict(shapes), values)
         return flight
 
     def _compile(
@@ -147,13 +156,14 @@ class Unplanned:
         flight: "asyncio.Future[_Outcome]",
         signature: str,
         shapes: Shapes,
+        values: Values,
     ) -> None:
         """On the compile thread."""
         where = title(self._name, self._version, signature)
         started = self._clock()
         outcome: _Outcome
         try:
-            outcome = Compiled(*self._on_demand.compile(signature, shapes))
+            outcome = Compiled(*self._on_demand.compile(signature, shapes, values))
         except ConversionError as error:
             outcome = Refused(str(error))
         except Exception as error:
@@ -197,8 +207,8 @@ class Unplanned:
         _resolve(flight, outcome)
 
 
-def _key(signature: str, shapes: Shapes) -> _Key:
-    return signature, tuple(sorted(shapes.items()))
+def _key(signature: str, shapes: Shapes, values: Values) -> _Key:
+    return signature, tuple(sorted(shapes.items())), tuple(sorted(values.items()))
 
 
 def _resolve(

@@ -9,9 +9,10 @@ import numpy as np
 from jaxrt.buckets import Buckets
 from jaxrt.errors import InvalidArgument, Unavailable, Unimplemented
 from jaxrt.program import Shapes
+from jaxrt.serving.engine.fallback import Fallback, NoProgram
 from jaxrt.serving.engine.lane import Lane, alone, title
 from jaxrt.serving.engine.pipeline import HostStage, Pipeline, Run
-from jaxrt.serving.engine.planned import Planned
+from jaxrt.serving.engine.planned import Planned, Values
 from jaxrt.serving.engine.scheduler import Scheduler
 from jaxrt.serving.engine.servable import (
     HostTensors,
@@ -56,6 +57,11 @@ class Version:
             key: self._pipeline(key, signature, host_scheduler)
             for key, signature in signatures.items()
             if signature.stages
+        }
+        self._fallbacks = {
+            key: self._fallback(key, signature, host_scheduler)
+            for key, signature in signatures.items()
+            if signature.fallback is not None
         }
         self._batch_sizes = batch_sizes
         self._unplanned: Unplanned | None = None
@@ -129,9 +135,14 @@ class Version:
         if signature in self._refused:
             raise Unimplemented(self._refused[signature])
         check(title(self.name, self.version, signature), spec, inputs)
-        if signature in self._pipelines:
-            return await self._pipelines[signature].run(inputs, deadline)
-        return await self._run(signature, inputs, deadline)
+        try:
+            if signature in self._pipelines:
+                return await self._pipelines[signature].run(inputs, deadline)
+            return await self._run(signature, inputs, deadline)
+        except NoProgram as error:
+            if signature not in self._fallbacks:
+                raise
+            return await self._fallbacks[signature].run(inputs, deadline, error)
 
     async def _run(
         self, signature: str, inputs: HostTensors, deadline: float | None
@@ -140,9 +151,10 @@ class Version:
         spec = self._planned[signature].spec
         shapes = {alias: inputs[alias].shape for alias in spec.inputs}
         planned = self._planned[signature]
-        lane, rows = planned.route(shapes)
+        values = planned.values(inputs)
+        lane, rows = planned.route(shapes, values)
         if lane is None:
-            lane = await self._compile(signature, shapes, deadline)
+            lane = await self._compile(signature, shapes, values, deadline)
         if lane.rows is Rows.DEPENDENT:
             return await self.scheduler.submit(lane, inputs, deadline=deadline)
         if not rows:
@@ -162,35 +174,46 @@ class Version:
             stages.append((stage, HostStage(where, stage, host).run))
         return Pipeline(stages, list(signature.spec.outputs))
 
-    async def _compile(self, signature: str, shapes: Shapes, deadline: float | None) -> Lane:
+    def _fallback(self, key: str, signature: SignaturePrograms, host: Scheduler | None) -> Fallback:
+        where = title(self.name, self.version, key)
+        if host is None:
+            raise ValueError(f"{where}: a fallback wants a host_scheduler")
+        stage = StagePrograms(spec=signature.spec, host=signature.fallback)
+        return Fallback(HostStage(where, stage, host), self.scheduler.metrics)
+
+    async def _compile(
+        self, signature: str, shapes: Shapes, values: Values, deadline: float | None
+    ) -> Lane:
         """The lane of a shape nobody planned."""
         planned = self._planned[signature]
         if self._unplanned is None:
-            raise InvalidArgument(planned.missing(shapes))
+            raise NoProgram(planned.missing(shapes))
         rows = planned.rows(shapes)
         if rows is not None and self._batch_sizes is not None:
             size = self._batch_sizes.fit(min(rows, self._batch_sizes.largest))
             bucketed = planned.with_rows(shapes, size)
-            found = await self._unplanned.get(signature, bucketed, deadline=deadline)
+            found = await self._unplanned.get(signature, bucketed, values, deadline=deadline)
             if isinstance(found, Compiled) and found.rows is Rows.INDEPENDENT:
-                return self._lane(signature, shapes, size, found)
+                return self._lane(signature, shapes, values, size, found)
             # A refusal of the bucket says nothing of the shapes asked for: the graph may fix them.
-        found = await self._unplanned.get(signature, shapes, deadline=deadline)
+        found = await self._unplanned.get(signature, shapes, values, deadline=deadline)
         where = title(self.name, self.version, signature)
         if isinstance(found, Refused):
             raise InvalidArgument(f"{where}: {found.reason}")
-        return alone(where, found.program)
+        return alone(where, found.program, values)
 
-    def _lane(self, signature: str, shapes: Shapes, size: int, found: Compiled) -> Lane:
+    def _lane(
+        self, signature: str, shapes: Shapes, values: Values, size: int, found: Compiled
+    ) -> Lane:
         """The bucket just found, with those of the same inner shapes made before."""
         assert self._unplanned is not None and self._batch_sizes is not None
         planned = self._planned[signature]
         programs = {size: found.program}
         for other in self._batch_sizes.sizes:
-            known = self._unplanned.peek(signature, planned.with_rows(shapes, other))
+            known = self._unplanned.peek(signature, planned.with_rows(shapes, other), values)
             if isinstance(known, Compiled) and known.rows is Rows.INDEPENDENT:
                 programs[other] = known.program
-        return planned.lane(programs)
+        return planned.lane(programs, values)
 
 
 def _device_programs(
@@ -201,8 +224,9 @@ def _device_programs(
     for key, signature in signatures.items():
         for number, stage in enumerate(signature.stages):
             if stage.host is None:
-                made = SignaturePrograms(spec=stage.spec, programs=stage.programs)
-                found[stage_key(key, number)] = made
+                found[stage_key(key, number)] = SignaturePrograms(
+                    spec=stage.spec, programs=stage.programs, fixed=stage.fixed
+                )
     return found
 
 

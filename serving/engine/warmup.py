@@ -1,7 +1,7 @@
 """Warm-up: every planned program runs once before its version becomes AVAILABLE."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ class Warmed:
 
     signature: str
     shapes: Shapes
+    values: Mapping[str, bool]
+    """Scalar inputs that the program fixes."""
     seconds: float
     """The first run, in which buffers are allocated and code is paged in."""
 
@@ -36,7 +38,9 @@ async def warm(version: Version) -> list[Warmed]:
             for bucket in lane.buckets.sizes:
                 times = await _time(version, spec, lane, bucket)
                 shapes = dict(lane.programs[bucket].input_shapes)
-                warmed.append(Warmed(signature=signature, shapes=shapes, seconds=times[0]))
+                warmed.append(
+                    Warmed(signature=signature, shapes=shapes, values=lane.values, seconds=times[0])
+                )
                 lane.seconds[bucket] = min(times)
     return warmed
 

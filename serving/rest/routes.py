@@ -6,16 +6,17 @@
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from starlette.types import Receive, Scope, Send
 
 from jaxrt.errors import Cancelled, InvalidArgument, RequestError
 from jaxrt.serving.answer import Answer, Headers
+from jaxrt.serving.asgi import path_of, respond
 from jaxrt.serving.engine.servable import HostTensors, Models, Servable
 from jaxrt.serving.rest import classification, decode, encode, regression
-from jaxrt.serving.rest.body import Disconnected, inflated, read_body
+from jaxrt.serving.rest.body import inflated
 from jaxrt.serving.rest.errors import HTTP_STATUS, error_body, html_page
 from jaxrt.serving.rest.examples import examples, fed
 from jaxrt.serving.rest.json_reader import parse
@@ -71,25 +72,9 @@ class RestApi:
         self._check_method_name = check_method_name
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["raw_path"]
-        if scope["query_string"]:
-            path += b"?" + scope["query_string"]
-        page = _page(scope["method"], path, scope["headers"])
-        try:
-            # The page may be what tells the client not to send its body.
-            body = b"" if page is not None else await read_body(receive)
-            work = self.answer(scope["method"], path, scope["headers"], body)
-            answer = await _unless_gone(work, receive)
-        except Disconnected:
-            return
-        await send(
-            {
-                "type": "http.response.start",
-                "status": answer.status,
-                "headers": [*answer.headers],
-            }
-        )
-        await send({"type": "http.response.body", "body": answer.body})
+        page = _page(scope["method"], path_of(scope), scope["headers"])
+        # The page may be what tells the client not to send its body.
+        await respond(self, scope, receive, send, read=page is None)
 
     async def answer(self, method: str, path: bytes, headers: Headers, body: bytes) -> Answer:
         """To a request for `path`, as it was sent, `?query` included; header names in lower case.
@@ -105,8 +90,8 @@ class RestApi:
             known = b"http://" in origin or b"https://" in origin
             return _answer(200 if known else 400, _LIBEVENT_DEFAULT, b"", extra)
         try:
-            known = _known_target if len(path) <= _REMEMBERED else parse_target
-            found = await self._respond(known(method, path), headers, body)
+            target_of = _known_target if len(path) <= _REMEMBERED else parse_target
+            found = await self._respond(target_of(method, path), headers, body)
         except RequestError as error:
             return _answer(HTTP_STATUS[error.code], _JSON, error_body(str(error)), extra)
         except Exception:
@@ -200,26 +185,6 @@ def _answer(
     length = str(len(body)).encode()
     headers = ((b"content-type", content_type), (b"content-length", length), *extra)
     return Answer(status, headers, body)
-
-
-async def _unless_gone(work: Awaitable[T], receive: Receive) -> T:
-    """The result of the work, which is cancelled when the client hangs up. Raises Disconnected."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_hang_up(receive))
-    try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise Disconnected
-        return task.result()
-    finally:
-        task.cancel()
-        gone.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
-
-
-async def _hang_up(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
