@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -42,10 +43,16 @@ def sample_and_run(
     shapes: Shapes,
     seed: int,
     tensorflow: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]],
+    *,
+    fixed: Mapping[str, bool] = MappingProxyType({}),
 ) -> tuple[dict[str, Tensor], Mapping[str, Tensor]]:
-    """Random inputs that TensorFlow takes, and its answer; raises ConversionError if none are."""
+    """Random inputs that TensorFlow takes, and its answer; raises ConversionError if none are.
+
+    `fixed`: scalar inputs that are not random.
+    """
     for bound in IDS:
         inputs = sample(spec, shapes, np.random.default_rng(seed), ids=bound)
+        inputs |= {alias: np.asarray(value) for alias, value in fixed.items()}
         try:
             return inputs, tensorflow(inputs)
         except ConversionError:

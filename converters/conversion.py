@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from jaxrt.converters.planning import Plan, Planned
 from jaxrt.converters.records import Kind, ModelRecord, Refused
 from jaxrt.converters.seams import Lowerer
 from jaxrt.errors import ConversionError
-from jaxrt.passes import prepare, rows, simplify
+from jaxrt.passes import prepare, rows, simplify, specialize
 from jaxrt.passes.jaxprs import RANDOM
 from jaxrt.program import Program, Shapes
 from jaxrt.tuning.optimizer import Optimized
@@ -38,6 +39,8 @@ class Converted:
     """One program of a signature, ready to compile."""
 
     planned: Planned
+    values: Mapping[str, bool]
+    """Inputs that it is made for one value of; the same names in all programs of a signature."""
     split: prepare.Split
     rows: rows.RowsVerdict
     random: bool
@@ -57,12 +60,26 @@ class ConvertedSignature:
     """Large constants of the graph, which are weights now."""
     notes: tuple[str, ...] = ()
 
+    @property
+    def shapes(self) -> int:
+        """How many planned shapes have programs."""
+        return sum(program.values == self.programs[0].values for program in self.programs)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Lifted:
     program: Program
     constants: Mapping[str, Array]
     ops_lifted: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Variant:
+    """The lifted programs of shapes that differ in the batch size alone."""
+
+    planned: Sequence[Planned]
+    lifted: Mapping[int | None, _Lifted]
+    """By batch size, the witness among them if TensorFlow takes it."""
 
 
 def convert(
@@ -73,43 +90,67 @@ def convert(
     *,
     step: Note = lambda text: None,
     optimize: Optimize = unchanged,
+    values: Mapping[str, bool] | None = None,
 ) -> ConvertedSignature:
     """Lifts every planned shape of one signature, and a witness batch size beside each.
 
     A shape that TensorFlow refuses, or that has an op no rule knows, is left out with a note when
     another one is accepted; a signature that is refused at every shape has `refused` set.
+    `values`: the scalar inputs that all programs fix; None: every value of those that it pays for.
     """
-    programs: list[Converted] = []
     constants: dict[str, Array] = {}
     notes = list(plan.notes)
     refusals: list[str] = []
-    for variant in _by_inner_shape(plan.programs):
+    variants: list[_Variant] = []
+    for planned_shapes in _by_inner_shape(plan.programs):
         lifted: dict[int | None, _Lifted] = {}
-        for planned in [*variant, *_witness(variant)]:
+        for planned in [*planned_shapes, *_witness(planned_shapes)]:
             step(f"lift {signature} {spell(planned.shapes)}")
             found = _lift(lowerer, model, signature, planned.shapes)
             if isinstance(found, Refused):
                 refusals.append(found.reason)
-                if planned in variant:  # nobody asked for the witness
+                if planned in planned_shapes:  # nobody asked for the witness
                     notes.append(f"{spell(planned.shapes)} left out: {found.reason}")
             else:
                 lifted[planned.batch] = found
                 constants.update(found.constants)
-        planned_sizes = [p for p in variant if p.batch in lifted]
-        if len(lifted) > len(planned_sizes) or variant[0].batch is None:
-            verdict = judge({b: f.program for b, f in lifted.items()}, variant[0].shared)
-        else:
-            verdict = rows.RowsVerdict(
-                independent=False, reason="TensorFlow refuses it at another batch size"
-            )
-        programs += _finished(planned_sizes, lifted, verdict, optimize)
-    if len(programs) < len(plan.programs) and plan.otherwise is not None:
-        other = convert(lowerer, model, signature, plan.otherwise, step=step, optimize=optimize)
-        if len(other.programs) > len(programs):
+        variants.append(_Variant([p for p in planned_shapes if p.batch in lifted], lifted))
+    if sum(len(v.planned) for v in variants) < len(plan.programs) and plan.otherwise is not None:
+        other = convert(
+            lowerer, model, signature, plan.otherwise, step=step, optimize=optimize, values=values
+        )
+        if other.shapes > sum(len(v.planned) for v in variants):
             return other
-    if not programs and refusals:
+    programs = [v.program for variant in variants for v in variant.lifted.values()]
+    choices = specialize.choices(programs) if values is None else (values,)
+    finished = [p for v in variants for chosen in choices for p in _finished(v, chosen, optimize)]
+    if not finished and refusals:
         return ConvertedSignature(refused=refusals[0])
-    return ConvertedSignature(programs=tuple(programs), constants=constants, notes=tuple(notes))
+    return ConvertedSignature(programs=tuple(finished), constants=constants, notes=tuple(notes))
+
+
+def _finished(
+    variant: _Variant, values: Mapping[str, bool], optimize: Optimize
+) -> Iterator[Converted]:
+    """The programs of one variant for one choice of values, judged together."""
+    lifted = {
+        batch: dataclasses.replace(found, program=specialize.specialize(found.program, values))
+        for batch, found in variant.lifted.items()
+    }
+    if len(lifted) > len(variant.planned) or None in lifted:
+        shared = variant.planned[0].shared if variant.planned else frozenset()
+        verdict = judge({b: f.program for b, f in lifted.items()}, shared)
+    else:
+        verdict = rows.RowsVerdict(
+            independent=False, reason="TensorFlow refuses it at another batch size"
+        )
+    smaller: dict[int, Optimized] = {}
+    for planned in sorted(variant.planned, key=lambda p: p.batch or 0):
+        found = lifted[planned.batch]
+        done = optimize(found.program, list(smaller.values()), planned.shared)
+        if verdict.independent and planned.batch and not is_random(found.program):
+            smaller[planned.batch] = done
+        yield _finish(planned, values, found, verdict, done)
 
 
 def judge(
@@ -151,26 +192,16 @@ def _lift(
     return _Lifted(simplify.simplify(lifted.program), lifted.constants, ops)
 
 
-def _finished(
-    sizes: Sequence[Planned],
-    lifted: Mapping[int | None, _Lifted],
-    verdict: rows.RowsVerdict,
-    optimize: Optimize,
-) -> Iterator[Converted]:
-    smaller: dict[int, Optimized] = {}
-    for planned in sorted(sizes, key=lambda p: p.batch or 0):
-        found = lifted[planned.batch]
-        done = optimize(found.program, list(smaller.values()), planned.shared)
-        if verdict.independent and planned.batch and not is_random(found.program):
-            smaller[planned.batch] = done
-        yield _finish(planned, found, verdict, done)
-
-
 def _finish(
-    planned: Planned, lifted: _Lifted, verdict: rows.RowsVerdict, optimized: Optimized
+    planned: Planned,
+    values: Mapping[str, bool],
+    lifted: _Lifted,
+    verdict: rows.RowsVerdict,
+    optimized: Optimized,
 ) -> Converted:
     return Converted(
         planned=planned,
+        values=values,
         split=optimized.split,
         rows=verdict,
         random=is_random(lifted.program),
@@ -198,6 +229,11 @@ def _witness(variant: Sequence[Planned]) -> list[Planned]:
     return [variant[0].rebatch(rows.witness(sizes))] if sizes else []
 
 
-def spell(shapes: Shapes) -> str:
-    """`ids[8,128] mask[8,128]`."""
-    return " ".join(f"{alias}[{','.join(map(str, s))}]" for alias, s in shapes.items())
+def spell(shapes: Shapes, values: Mapping[str, bool] = MappingProxyType({})) -> str:
+    """`ids[8,128] mask[8,128]`, and `training=false` for an input that is fixed."""
+    return " ".join(
+        f"{alias}={str(values[alias]).lower()}"
+        if alias in values
+        else f"{alias}[{','.join(map(str, s))}]"
+        for alias, s in shapes.items()
+    )

@@ -50,7 +50,9 @@ class Compiled:
 
     entries: tuple[ProgramEntry, ...]
     sample: ProgramEntry
-    """The smallest of several rows, if there are such: of one row, a mean over rows is the row."""
+    """The smallest of several rows, if there are such: of one row, a mean over rows is the row.
+
+    Of the values that programs fix, the first that draw no random numbers."""
     executable: Any
     """The sample's."""
 
@@ -102,15 +104,21 @@ def compile_signature(
     Raises ConversionError when the platform cannot run one of them.
     """
     entries = []
-    sample = next((i for i, p in enumerate(programs) if (p.planned.batch or 0) > 1), 0)
+    sample = _sample(programs)
     executable = None
     for index, program in enumerate(programs):
         stem = f"{_stem(key)}.{number}.{index}"
-        job.steps.step(f"compile {key} {spell(program.planned.shapes)}")
+        job.steps.step(f"compile {key} {spell(program.planned.shapes, program.values)}")
         built = build(program, job.target)
         entries.append(_entry(job, stem, program, stored, built))
         executable = built.loaded if index == sample else executable
     return Compiled(entries=tuple(entries), sample=entries[sample], executable=executable)
+
+
+def _sample(programs: Sequence[Converted]) -> int:
+    values = next((p.values for p in programs if not p.random), programs[0].values)
+    same = [index for index, program in enumerate(programs) if program.values == values]
+    return next((i for i in same if (programs[i].planned.batch or 0) > 1), same[0])
 
 
 def build(program: Converted, target: Target) -> compiler.Built:
@@ -119,7 +127,8 @@ def build(program: Converted, target: Target) -> compiler.Built:
         return compiler.build(program.split.apply, target)
     except jax.errors.JaxRuntimeError as error:
         raise ConversionError(
-            f"signature {program.split.apply.signature!r} at {spell(program.planned.shapes)}: XLA "
+            f"signature {program.split.apply.signature!r} at "
+            f"{spell(program.planned.shapes, program.values)}: XLA "
             f"does not compile it for {target.platform}: {str(error).splitlines()[0]}"
         ) from error
 
@@ -191,6 +200,7 @@ def _entry(
         rows=(Rows.INDEPENDENT if program.rows.independent else Rows.DEPENDENT).value,
         rows_reason=program.rows.reason,
         random=program.random,
+        values=dict(program.values),
         portable=job.writer.portable(stem, built.portable),
         executable=ExecutableEntry(
             file=job.writer.executable(stem, built.executable), key=job.target.fingerprint

@@ -1,6 +1,6 @@
 """Shapes nobody planned: lifted and compiled while the server runs, for SavedModels at hand."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from jaxrt import compiler
@@ -42,9 +42,12 @@ class Compiler:
         self._model: ModelRecord | None = None
         self._parts: dict[str, routes.DevicePart] = {}
 
-    def compile(self, signature: str, shapes: Shapes) -> tuple[LoadedProgram, Rows]:
+    def compile(
+        self, signature: str, shapes: Shapes, values: Mapping[str, bool]
+    ) -> tuple[LoadedProgram, Rows]:
         """One signature, or a device stage by its `stage_key`, at `shapes`.
 
+        The program is for requests with `values` alone, scalar inputs that it ignores.
         INDEPENDENT where dim 0 is proven to be rows.
 
         Raises ConversionError when the signature does not take these shapes.
@@ -56,7 +59,9 @@ class Compiler:
         part = self._part(tensorflow, model, signature)
         plan = Plan(programs=(_planned(part.spec, shapes),))
         lowerer = routes.PartLowerer(tensorflow, {part.key: part})
-        found = conversion.convert(lowerer, model, signature, plan, optimize=self._optimize)
+        found = conversion.convert(
+            lowerer, model, signature, plan, optimize=self._optimize, values=values
+        )
         if not found.programs:
             raise ConversionError(found.refused or f"{conversion.spell(shapes)} cannot be lowered")
         (program,) = found.programs

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def signature(built: Built, key: str, entry: SignatureEntry) -> dict[str, Any]:
     job = built.job
     job.steps.step(f"check {key} against TensorFlow")
     try:
-        if reason := check.incomparable(job.model.ops.get(key, ())):
+        if reason := check.incomparable(_ops(built, key, entry)):
             raise _Skipped(reason)
         given, errors = (_staged if entry.stages else _whole)(built, key, entry)
     except _Skipped as skipped:
@@ -62,6 +62,15 @@ def signature(built: Built, key: str, entry: SignatureEntry) -> dict[str, Any]:
         "input_shapes": {name: list(array.shape) for name, array in given.items()},
         "outputs": [error.to_json() | {"ok": error.ok} for error in errors],
     }
+
+
+def _ops(built: Built, key: str, entry: SignatureEntry) -> Collection[str]:
+    """TensorFlow's that may draw. Programs for one value of an input say so of themselves: those
+    for inference have none of the training's."""
+    keys = [key, *(stage_key(key, number) for number in range(len(entry.stages)))]
+    if not any(built.compiled[k].sample.values for k in keys if k in built.compiled):
+        return built.job.model.ops.get(key, ())
+    return [op for stage in entry.stages if stage.host for op in stage.host.ops]
 
 
 def _whole(
@@ -73,7 +82,9 @@ def _whole(
         raise _Skipped(_DRAWS)
     run = functools.partial(job.tensorflow.run, job.model, key)
     try:
-        inputs, want = check.sample_and_run(entry.spec, sample.input_shapes, 0, run)
+        inputs, want = check.sample_and_run(
+            entry.spec, sample.input_shapes, 0, run, fixed=sample.values
+        )
     except ModelError as error:  # its process may also die of them
         raise _Skipped(f"TensorFlow does not run it on random inputs: {error}") from error
     return inputs, check.compare(built.program(key).run(inputs), want)
@@ -116,8 +127,11 @@ def _run(built: Built, key: str, number: int, stage: StageEntry) -> Run:
     if not stage.programs:
         raise _Skipped(f"stage {number} has no program: nobody planned its sizes")
     program = built.program(stage_key(key, number))
+    values = built.compiled[stage_key(key, number)].sample.values
 
     def run(given: Mapping[str, Array]) -> Mapping[str, Array]:
+        if any(bool(given[name]) != value for name, value in values.items()):
+            raise _Skipped(f"stage {number} draws random numbers for the values that were tried")
         shapes = {name: array.shape for name, array in given.items()}
         if shapes != program.input_shapes:
             raise _Skipped(f"stage {number} has no program for {shapes}")

@@ -90,6 +90,8 @@ class ProgramEntry:
     """Two calls with the same inputs may differ."""
     portable: str
     """The file of the jax.export bytes."""
+    values: Mapping[str, bool] = dataclasses.field(default_factory=dict)
+    """Scalar bool inputs that it is made for one value of, and ignores."""
     executable: ExecutableEntry | None = None
     stats: Stats = dataclasses.field(default_factory=Stats)
 
@@ -102,6 +104,9 @@ class ProgramEntry:
         _check_tensors(
             self.key, "output", self.output_names, self.output_shapes, self.output_dtypes
         )
+        for name in self.values:
+            if self.input_dtypes.get(name) != "bool" or self.input_shapes[name]:
+                raise ValueError(f"program {self.key}: fixed {name!r} is no scalar bool input")
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -121,6 +126,7 @@ class ProgramEntry:
             "rows": self.rows,
             "rows_reason": self.rows_reason,
             "random": self.random,
+            **({"values": dict(self.values)} if self.values else {}),
             "portable": self.portable,
             "executable": self.executable.to_json() if self.executable else None,
             "stats": self.stats.to_json(),
@@ -142,6 +148,7 @@ class ProgramEntry:
                 rows=fields.text("rows"),
                 rows_reason=fields.text("rows_reason"),
                 random=fields.flag("random"),
+                values=fields.flag_map("values") if fields.has("values") else {},
                 portable=fields.text("portable"),
                 executable=None
                 if executable is None
@@ -260,6 +267,8 @@ class SignatureEntry:
     refused: str | None = None
     stages: tuple[StageEntry, ...] = ()
     """In the order they run; empty where one device program is the whole signature."""
+    fallback: HostEntry | None = None
+    """What answers requests of shapes that no program takes, where it can be run."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -267,12 +276,14 @@ class SignatureEntry:
             "refused": self.refused,
             "programs": [program.to_json() for program in self.programs],
             "stages": [stage.to_json() for stage in self.stages],
+            "fallback": self.fallback.to_json() if self.fallback else None,
         }
 
     @classmethod
     def from_json(cls, data: Any, where: str = "signature") -> "SignatureEntry":
         with Fields(data, where) as fields:
             stages = fields.items("stages")
+            fallback = fields.value("fallback")
             return cls(
                 spec=fields.parsed("spec", SignatureSpec.from_json),
                 refused=fields.text_or_none("refused"),
@@ -281,6 +292,9 @@ class SignatureEntry:
                     StageEntry.from_json(stage, f"{where}.stages[{i}]")
                     for i, stage in enumerate(stages)
                 ),
+                fallback=None
+                if fallback is None
+                else HostEntry.from_json(fallback, f"{where}.fallback"),
             )
 
 

@@ -35,6 +35,10 @@ class Fields:
         self._unread.pop(name, None)
         return self._data[name]
 
+    def has(self, name: str) -> bool:
+        """Whether an optional field is there."""
+        return name in self._data
+
     def text(self, name: str, form: re.Pattern[str] | None = None) -> str:
         value = self._of(name, str, "a string")
         if form is not None and not form.fullmatch(value):
@@ -78,6 +82,12 @@ class Fields:
         items = self.mapping(name)
         if not all(type(item) is str for item in items.values()):
             raise self._wrong(name, items, "an object of strings")
+        return items
+
+    def flag_map(self, name: str) -> dict[str, bool]:
+        items = self.mapping(name)
+        if not all(type(item) is bool for item in items.values()):
+            raise self._wrong(name, items, "an object of true and false")
         return items
 
     def shapes(self, name: str) -> dict[str, tuple[int, ...]]:

@@ -56,7 +56,7 @@ def on_demand(tensorflow: FakeTensorFlow, weights: compiler.Weights | None = Non
 
 @pytest.mark.parametrize("shape", [(1, 9), (4, 2), (3, 1)])
 def test_a_program_of_exactly_these_shapes(shape: tuple[int, int]) -> None:
-    program, rows = on_demand(fake()).compile("embed", {"ids": shape})
+    program, rows = on_demand(fake()).compile("embed", {"ids": shape}, {})
     assert rows is Rows.INDEPENDENT
     assert program.input_shapes == {"ids": shape}
     ids = np.random.default_rng(1).integers(0, 10, shape).astype(np.int32)
@@ -67,7 +67,7 @@ def test_weights_that_are_placed_are_used_where_they_lie() -> None:
     weights = compiler.Weights(CPU)
     weights.place({"table": TABLE})
     compile_it = on_demand(fake(), weights).compile
-    compile_it("embed", {"ids": (1, 3)})
+    compile_it("embed", {"ids": (1, 3)}, {})
     assert weights.nbytes == TABLE.nbytes
 
 
@@ -75,26 +75,26 @@ def test_weights_that_no_program_had_are_placed_once() -> None:
     weights = compiler.Weights(CPU)
     compile_it = on_demand(fake(), weights).compile
     for length in (3, 4):
-        compile_it("embed", {"ids": (1, length)})
+        compile_it("embed", {"ids": (1, length)}, {})
     assert weights.nbytes == TABLE.nbytes
 
 
 def test_rows_that_depend_on_each_other_are_said_to() -> None:
-    program, rows = on_demand(fake()).compile("centered", {"x": (2, 3)})
+    program, rows = on_demand(fake()).compile("centered", {"x": (2, 3)}, {})
     assert rows is Rows.DEPENDENT
     found = program.run({"x": np.array([[1, 2, 3], [3, 2, 1]], np.float32)})["y"]
     np.testing.assert_array_equal(found, [[-1, 0, 1], [1, 0, -1]])
 
 
 def test_a_scalar_beside_the_rows_is_no_row() -> None:
-    program, rows = on_demand(fake()).compile("power", {"x": (2,), "exponent": ()})
+    program, rows = on_demand(fake()).compile("power", {"x": (2,), "exponent": ()}, {})
     assert rows is Rows.INDEPENDENT
     given = {"x": np.array([1, 2], np.float32), "exponent": np.array(3, np.float32)}
     np.testing.assert_array_equal(program.run(given)["y"], [3, 6])
 
 
 def test_shapes_without_rows_run_alone() -> None:
-    program, rows = on_demand(fake()).compile("power", {"x": (), "exponent": ()})
+    program, rows = on_demand(fake()).compile("power", {"x": (), "exponent": ()}, {})
     assert rows is Rows.DEPENDENT
     assert program.input_shapes == {"x": (), "exponent": ()}
 
@@ -104,17 +104,17 @@ def test_the_model_is_opened_once_and_not_before_it_is_needed() -> None:
     compile_it = on_demand(tensorflow).compile
     assert tensorflow.opened == 0
     for rows in (1, 2):
-        compile_it("centered", {"x": (rows, 3)})
+        compile_it("centered", {"x": (rows, 3)}, {})
     assert tensorflow.opened == 1
 
 
 def test_shapes_that_tensorflow_refuses_are_refused_with_its_reason() -> None:
     tensorflow = fake(refuse=lambda signature, shapes: f"{shapes['x']} do not multiply")
     with pytest.raises(ConversionError, match=r"^\(2, 4\) do not multiply$"):
-        on_demand(tensorflow).compile("centered", {"x": (2, 4)})
+        on_demand(tensorflow).compile("centered", {"x": (2, 4)}, {})
 
 
 def test_a_signature_that_the_device_cannot_run_is_refused() -> None:
     why = Refused(signature="centered", kind=Kind.HOST, reason="it has strings")
     with pytest.raises(ConversionError):
-        on_demand(fake(refused={"centered": why})).compile("centered", {"x": (2, 3)})
+        on_demand(fake(refused={"centered": why})).compile("centered", {"x": (2, 3)}, {})

@@ -63,7 +63,9 @@ class Compiler:
         self.go = threading.Event()
         self.go.set()
 
-    def compile(self, signature: str, shapes: Mapping[str, Shape]) -> tuple[Loaded, Rows]:
+    def compile(
+        self, signature: str, shapes: Mapping[str, Shape], values: Mapping[str, bool]
+    ) -> tuple[Loaded, Rows]:
         self.asked.append(shapes)
         self.threads.add(threading.current_thread().name)
         assert self.go.wait(20)

@@ -117,7 +117,13 @@ def _load_version(
         )
     if kind is source.Kind.ARTIFACT:
         artifact = open_artifact(version.path)
-        model = loader.load(artifact, loading.target, open_host=hosts.opener(artifact))
+        open_host = hosts.opener(artifact)
+        model = loader.load(
+            artifact,
+            loading.target,
+            open_host=open_host,
+            open_fallback=hosts.fallback(artifact, open_host),
+        )
         return _ready(name, version, artifact, model, loading, None)
     saved_models = loading.saved_models()
     # The store has just compared every hash.
@@ -152,7 +158,9 @@ def signatures(name: str, model: loader.LoadedModel) -> dict[str, SignatureProgr
         key: SignaturePrograms(
             spec=signature.spec,
             programs=[(entry.program, entry.rows) for entry in signature.programs],
+            fixed=[entry.entry.values for entry in signature.programs],
             stages=[_stage(stage) for stage in signature.stages],
+            fallback=signature.fallback,
             refused=signature.refused and f"signature {key!r} of model {name}: {signature.refused}",
         )
         for key, signature in model.signatures.items()
@@ -164,6 +172,7 @@ def _stage(stage: loader.LoadedStage) -> StagePrograms:
     return StagePrograms(
         spec=stage.entry.spec,
         programs=[(entry.program, entry.rows) for entry in stage.programs],
+        fixed=[entry.entry.values for entry in stage.programs],
         host=stage.host,
         rows=Rows.DEPENDENT if host is None else Rows(host.rows),
     )

@@ -12,6 +12,7 @@ from jaxrt.cli import loading
 from jaxrt.converters import check, conversion
 from jaxrt.converters.records import Refused, Sample
 from jaxrt.errors import JaxrtError, ModelError
+from jaxrt.manifest import ProgramEntry
 from jaxrt.program import Rows
 from jaxrt.serving.engine.scheduler import Scheduler
 from jaxrt.serving.engine.version import Version
@@ -60,7 +61,7 @@ class Server:
     ) -> Iterator[tuple[str, list[check.OutputError] | str]]:
         """Input shapes, and the error of every output or why there is none, at several rows."""
         stages = self._model.signatures[key].stages
-        if any(entry.entry.random for stage in stages for entry in stage.programs):
+        if any(_draws(entry.entry) for stage in stages for entry in stage.programs):
             yield "", "it draws random numbers"
             return
         for number, stage in enumerate(stages):
@@ -88,6 +89,11 @@ class Server:
         except JaxrtError as error:
             return check.failed(sample.answers, f"it fails where TensorFlow does not: {error}")
         return check.compare(got, sample.answers, relative)
+
+
+def _draws(entry: ProgramEntry) -> bool:
+    """Of programs for one value of an input, those for False are run: samples have no others."""
+    return entry.random and not any(entry.values.values())
 
 
 def _rows(stages: tuple[loader.LoadedStage, ...]) -> list[int]:

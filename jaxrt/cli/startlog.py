@@ -1,7 +1,7 @@
 """The log at start: what was loaded, what runs where, and why something was compiled again."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 from rich.table import Table
 
@@ -9,17 +9,18 @@ from jaxrt.cli.console import table
 from jaxrt.cli.loading import Ready
 from jaxrt.cli.segments import segment_tables, summaries
 from jaxrt.cli.tables import shapes
+from jaxrt.program import Shapes
 from jaxrt.serving.engine.warmup import Warmed
 from jaxrt.units import size
 
 
 def started_table(name: str, version: int, ready: Ready, warmed: Sequence[Warmed]) -> Table:
     """What runs where after a start, and why an executable was compiled again."""
-    first = {(w.signature, tuple(sorted(w.shapes.items()))): w.seconds for w in warmed}
+    first = {_at(w.signature, w.shapes, w.values): w.seconds for w in warmed}
     rows = []
     for key, entries in ready.model.parts.items():
         for loaded in entries:
-            at = (key, tuple(sorted(loaded.entry.input_shapes.items())))
+            at = _at(key, loaded.entry.input_shapes, loaded.entry.values)
             rows.append(
                 [
                     key,
@@ -36,6 +37,10 @@ def started_table(name: str, version: int, ready: Ready, warmed: Sequence[Warmed
         ["signature", "input shapes", "rows", "runs", "loaded in", "first run"],
         rows,
     )
+
+
+def _at(signature: str, shapes: Shapes, values: Mapping[str, bool]) -> Hashable:
+    return signature, tuple(sorted(shapes.items())), tuple(sorted(values.items()))
 
 
 def started_tables(

@@ -57,9 +57,13 @@ def tensor(spec: TensorSpec) -> str:
 
 
 def shapes(entry: ProgramEntry) -> str:
-    """`ids[8,128] mask[8,128]`."""
-    found = ((name, entry.input_shapes[name]) for name in entry.input_names)
-    return " ".join(f"{name}[{','.join(map(str, shape))}]" for name, shape in found)
+    """`ids[8,128] training=false`, the second of an input that the program fixes."""
+    return " ".join(
+        f"{name}={str(entry.values[name]).lower()}"
+        if name in entry.values
+        else f"{name}[{','.join(map(str, entry.input_shapes[name]))}]"
+        for name in entry.input_names
+    )
 
 
 def memory(entry: ProgramEntry) -> float:

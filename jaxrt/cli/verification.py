@@ -129,7 +129,9 @@ def _compare(
     if entry.entry.random:
         return _results(key, at, "it draws random numbers")
     try:
-        inputs, want = check.sample_and_run(spec, entry.entry.input_shapes, seed, tensorflow)
+        inputs, want = check.sample_and_run(
+            spec, entry.entry.input_shapes, seed, tensorflow, fixed=entry.entry.values
+        )
     except ModelError as error:  # its process may also die of them
         return _results(key, at, f"TensorFlow does not run it: {error}")
     return _results(key, at, check.compare(entry.program.run(inputs), want, relative))
