@@ -40,6 +40,12 @@ _SET, _GROWS = "TensorListSetItem", "resize_if_index_out_of_bounds"
 BEYOND = "/beyond/"
 """In the names of nodes that add up what lists of ids have beyond what a device sums."""
 
+ON_DEVICE = "/steps_on_device/"
+"""In the names of nodes that are there for a device to run them."""
+
+LONGER = "_beyond_steps"
+"""In the names of the functions of a loop that goes on where the device's steps end."""
+
 _GATHERS = {"GatherV2", "GatherNd", "Gather"}
 _LARGE = 1 << 20
 """Bytes. A gather from a larger weight is worth an earlier stage on the device."""
@@ -189,6 +195,8 @@ def _reason(
     if any(producer(t) in flat.tables for t in of.input):
         return "no device has tables"
     if any(n.op == _SET and n.attr[_GROWS].b for n in inside):
+        if "cond" in of.attr and LONGER in of.attr["cond"].func.name:
+            return "for loops of more steps than the device runs"
         return "XLA would keep the first size of a list that grows"
     if of.op in refused or of.name in refused or any(n.op in refused for n in inside):
         return "XLA has no kernel for it"
@@ -233,7 +241,7 @@ def _is_stuck(of: Node, flat: Flat, sizes: Sizes, places: Mapping[str, Place]) -
 
 
 def _place(of: Node, flat: Flat, sizes: Sizes, free: Collection[str]) -> Place:
-    if any(DENSE.match(n.op) for n in deep_nodes(of, flat.library)):
+    if ON_DEVICE in of.name or any(DENSE.match(n.op) for n in deep_nodes(of, flat.library)):
         return Place.DEVICE
     if of.op in _GATHERS:
         weight = _weight(producer(of.input[0]), flat, free)

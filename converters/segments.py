@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
-from jaxrt.converters import bags, cut, placement, rows, stage_graphs, stages
+from jaxrt.converters import bags, capped, cut, placement, rows, stage_graphs, stages
 from jaxrt.converters.bodies import Uncuttable
 from jaxrt.converters.flat import Flat
 from jaxrt.converters.placement import Place
@@ -33,14 +33,28 @@ class Segments:
     parts: Sequence[Part]
 
 
-def segmented(flat: Flat, spec: SignatureSpec, *, open_sizes: bool = True) -> Segments:
+def segmented(
+    flat: Flat, spec: SignatureSpec, *, open_sizes: bool = True, part_loops: bool = True
+) -> Segments:
     """`open_sizes`: devices take what has sizes that the signature leaves open beside the rows.
-    Raises Uncuttable."""
+    `part_loops`: devices run the first steps of loops whose lists grow. Raises Uncuttable."""
     spec = rows.ranked(flat, spec)
     flat, sizes = _sized(flat, spec, open_sizes)
+    parted = capped.with_caps(flat, sizes) if part_loops else flat
+    if parted is not flat:
+        try:
+            return _segmented(parted, spec, rows.sized(parted, spec, open_sizes=open_sizes))
+        except Uncuttable:
+            pass  # the host runs all of it
+    return _segmented(flat, spec, sizes)
+
+
+def _segmented(flat: Flat, spec: SignatureSpec, sizes: placement.Sizes) -> Segments:
     refused: set[str] = set()
     for _ in range(_ROUNDS):
         found = _cut(flat, spec, sizes, refused)
+        if any(map(capped.is_parted, found.placement.reasons)):
+            raise Uncuttable("The host would run a loop that was parted for a device.")
         made = stages.parts(found)
         declined = _declined(flat, made, sizes)
         if not declined:

@@ -5,12 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from jaxrt.converters import stage_graphs
+from jaxrt.converters.bodies import Uncuttable
+from jaxrt.converters.capped import is_parted
 from jaxrt.converters.flatten import flat
 from jaxrt.converters.freeze import Restored1
 from jaxrt.converters.records import Stage, TableContents
 from jaxrt.converters.rehearsal import Whole, rehearse
 from jaxrt.converters.restored import Function, Restored2, Weight
-from jaxrt.converters.segments import segmented
+from jaxrt.converters.segments import Segments, segmented
 from jaxrt.converters.stages import Part
 from jaxrt.errors import ConversionError
 from jaxrt.specs import SignatureSpec
@@ -29,7 +31,19 @@ class Staged:
         *,
         open_sizes: bool,
     ) -> None:
-        found = segmented(flat(restored, signature), spec, open_sizes=open_sizes)
+        graph = flat(restored, signature)
+        found = segmented(graph, spec, open_sizes=open_sizes)
+        try:
+            self._take(found, file, whole)
+        except Uncuttable:
+            if not any(map(is_parted, found.flat.body.nodes)):
+                raise
+            unparted = segmented(graph, spec, open_sizes=open_sizes, part_loops=False)
+            self._take(unparted, file, whole)
+        self._functions: dict[int, Function] = {}
+
+    def _take(self, found: Segments, file: Callable[[str], Path], whole: Whole) -> None:
+        """Raises Uncuttable where the rehearsal does."""
         self._flat, self._sizes, self._parts = found.flat, found.sizes, found.parts
         described = [self._described(part, file) for part in found.parts]
         rowwise = [stage.rowwise for stage in described]
@@ -38,7 +52,6 @@ class Staged:
             dataclasses.replace(stage, measured=of)
             for stage, of in zip(described, measured, strict=True)
         )
-        self._functions: dict[int, Function] = {}
 
     def _described(self, part: Part, file: Callable[[str], Path]) -> Stage:
         if part.on_device:
