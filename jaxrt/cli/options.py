@@ -67,9 +67,8 @@ def compile_options(command: Command) -> Command:
                 "disabled_passes",
                 multiple=True,
                 metavar="NAME",
-                help="Leave out one optimization: batch-norm, convolutions, winograd or "
-                "blocks. May be "
-                "given several times.",
+                help="Leave out one optimization: batch-norm, convolutions, winograd, "
+                "blocks or top-k. May be given several times.",
             ),
             click.option(
                 "--disable_optimizer",

@@ -13,11 +13,13 @@ from jaxrt.passes.convolution import Convolution
 from jaxrt.passes.convolution_table import LOWERINGS, XLA
 from jaxrt.program import Program
 from jaxrt.target import Target
-from jaxrt.tuning import rules
+from jaxrt.tuning import forms, rules
 from jaxrt.tuning.choices import Choice, Choices
 from jaxrt.tuning.tuner import Autotune, Tuner
 
-PASSES = ("batch-norm", "convolutions", "winograd", "blocks")
+FORMS = tuple(form.name for form in forms.FORMS)
+
+PASSES = ("batch-norm", "convolutions", "winograd", "blocks", *FORMS)
 """The switches: `winograd` takes those lowerings from `convolutions`, for the least error."""
 
 
@@ -110,6 +112,8 @@ class Optimizer:
             names = {conv: choice.lowering for conv, choice in chosen}
             program = convolution_lowering.lower(program, names.__getitem__)
             gains += _spell(chosen)
+        program, written = forms.rewritten(program, self._without)
+        gains += written
         return Optimized(
             program=program,
             split=prepare.split(program),
@@ -172,4 +176,5 @@ def optimizer(target: Target, passes: Passes, *, cache: Path | None = None) -> O
         clock=time.perf_counter,
         without=[n for n in LOWERINGS if "Winograd" in n] if "winograd" in disabled else [],
     )
-    return Optimizer(tuner, without=disabled)
+    other = () if target.platform == "cpu" else FORMS
+    return Optimizer(tuner, without=(*disabled, *other))

@@ -1,0 +1,34 @@
+"""Passes that need no choice: computations written in the form that XLA:CPU runs fastest."""
+
+import dataclasses
+from collections.abc import Callable, Collection
+
+from jaxrt.passes import topk
+from jaxrt.program import Program
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Form:
+    """One pass."""
+
+    name: str
+    """Its switch."""
+    apply: Callable[[Program], tuple[Program, int]]
+    """The rewritten program, and how many places were."""
+    gain: str
+    """What the report says, after the count."""
+
+
+FORMS = (Form(name="top-k", apply=topk.split, gain="in two steps"),)
+"""In the order they are applied."""
+
+
+def rewritten(program: Program, without: Collection[str]) -> tuple[Program, list[str]]:
+    """The program after all forms but `without`, and a line for each that changed something."""
+    gains = []
+    for form in FORMS:
+        if form.name not in without:
+            program, count = form.apply(program)
+            if count:
+                gains.append(f"{form.name}: {count} {form.gain}")
+    return program, gains
