@@ -18,7 +18,8 @@ from jaxrt.converters.extents import written
 from jaxrt.converters.flat import BOOL, INT32, VARIANT, Flat
 from jaxrt.converters.growing import LOOPS, Growing, Kept, growing, has_rows
 from jaxrt.converters.maps import argument
-from jaxrt.converters.placement import LONGER, ON_DEVICE, Sizes
+from jaxrt.converters.opnames import LONGER
+from jaxrt.converters.placement import ON_DEVICE, Sizes
 from jaxrt.converters.shapes_tf import ROWS
 from jaxrt.converters.subgraph import Node, canonical, producer
 

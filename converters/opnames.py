@@ -68,3 +68,6 @@ PLUMBING = {"Const", "Identity", "IdentityN", "PartitionedCall", "StatefulPartit
 
 SIZED_BY_DATA = {"Where", "Unique", "NonMaxSuppressionV3"}
 """Ops that XLA has kernels for, whose shapes of bounded but unknown size nothing compiles."""
+
+LONGER = "_beyond_steps"
+"""In the names of the functions of a loop that goes on where the steps of a device end."""

@@ -11,7 +11,7 @@ from tensorflow.python.framework import op_def_registry
 
 from jaxrt.converters.bodies import dtype, input_dtypes, outputs
 from jaxrt.converters.flat import RESOURCE, STRING, VARIANT, Flat, deep_nodes
-from jaxrt.converters.opnames import HOST, SEEDED, SIZED_BY_DATA
+from jaxrt.converters.opnames import HOST, LONGER, SEEDED, SIZED_BY_DATA
 from jaxrt.converters.shapes_tf import ROWS, Inferred, Shape
 from jaxrt.converters.subgraph import Node, canonical, producer
 
@@ -42,9 +42,6 @@ BEYOND = "/beyond/"
 
 ON_DEVICE = "/steps_on_device/"
 """In the names of nodes that are there for a device to run them."""
-
-LONGER = "_beyond_steps"
-"""In the names of the functions of a loop that goes on where the device's steps end."""
 
 _GATHERS = {"GatherV2", "GatherNd", "Gather"}
 _LARGE = 1 << 20

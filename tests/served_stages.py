@@ -59,6 +59,11 @@ class Served:
             values |= answers
         return {name: values[name] for name in self._model.signatures[self._signature].outputs}
 
+    def first(self, inputs: Values) -> Values:
+        """What the first stage gives, which is on the device."""
+        stage = self.stages[0]
+        return self._device(0, stage, {v.name: inputs[v.name] for v in stage.inputs})
+
     def check(self, inputs: Values) -> Values:
         """At five rows and at one. Returns the answers at five."""
         found = {}

@@ -3,6 +3,7 @@
 import concurrent.futures
 import multiprocessing
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import decoder_models
@@ -12,6 +13,7 @@ from served_stages import Served
 
 from jaxrt.buckets import Buckets
 from jaxrt.converters import conversion, planning, routes
+from jaxrt.converters.host import graph, native
 from jaxrt.converters.records import ModelRecord
 from jaxrt.converters.worker import Bridge
 
@@ -80,6 +82,28 @@ def test_rows_that_are_done_at_once_leave_the_states_as_they_were(served: Any) -
     found = served("any_left")
     given = found.run(request([1, -3]))
     assert given["over"].tolist() == [0, -4]
+
+
+@pytest.mark.parametrize("signature", PARTED)
+@pytest.mark.parametrize("lengths", LENGTHS[1:3], ids=str)
+def test_the_host_needs_no_tensorflow_to_go_on(
+    bridge: Bridge, served: Any, signature: str, lengths: list[int]
+) -> None:
+    found = served(signature)
+    given = request(lengths, None if signature == "any_left" else 70)
+    last = found.stages[1]
+    crossing = found.first(given)
+    parsed = graph.parse(Path(last.graph).read_bytes())
+    feeds, fetches = dict(last.feeds), dict(last.fetches)
+    assert native.missing(parsed, tuple(fetches.values()), tuple(feeds.values())) == ()
+    assert native.inexact(parsed, tuple(fetches.values()), tuple(feeds.values())) == ()
+    values = {**given, **crossing}
+    answers = native.Executor(parsed, feeds, fetches, {}).run({n: values[n] for n in feeds})
+    want = found.run(given)
+    assert {v.name for v in last.outputs} <= set(answers)
+    for name, value in want.items():
+        got = (answers | crossing)[name]
+        np.testing.assert_allclose(got, value, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("signature", PARTED)
