@@ -17,7 +17,8 @@ class Api(ls.LitAPI):  # type: ignore[misc]
     def setup(self, device: str) -> None:
         self.signature = Signature(self.path)
 
-    def decode_request(self, request: Any, **_: Any) -> Any:
+    # Without an annotation of `request`: LitServe makes a query parameter of any but its own.
+    def decode_request(self, request, **_: Any) -> Any:  # type: ignore[no-untyped-def]
         return request["instances"][0]
 
     def batch(self, inputs: list[Any]) -> list[Any]:
