@@ -534,6 +534,18 @@ def cases(tf: Any) -> dict[str, Case]:
         lambda x: (r.Size(input=x, out_type=tf.int64), r.Rank(input=x), r.Shape(input=x)),
         [(A,), (A[:0],)],
     )
+    c["stack of nothing"] = (
+        lambda x, kept, asked: r.TensorListStack(
+            input_handle=r.TensorListFromTensor(tensor=x, element_shape=kept),
+            element_shape=asked,
+            element_dtype=tf.float32,
+        ),
+        [
+            (A[:0], kept, asked)
+            for kept in (a(3, 4), a(-1, 4), I32(-1))
+            for asked in (a(3, 4), a(3, -1), a(-1, -1), I32(-1))
+        ],
+    )
     return c
 
 

@@ -191,11 +191,28 @@ def list_stack(node: Node, values: TensorList, shape: Array) -> Array:
 
 def _stacked(values: TensorList, sizes: tuple[int | None, ...] | None) -> Array:
     if not values.items:
-        return _zeros(values, (0, *(sizes or ())))
+        return np.zeros((0, *_defined(values.shape, sizes)), DTYPES[values.dtype].numpy)
     rows = [_zeros(values, sizes) if v is None else v for v in values.items]
     if len({row.shape for row in rows}) > 1:
         raise InvalidArgument("Tried to stack list with elements of different shapes; pad them")
     return np.stack(rows)
+
+
+def _defined(*shapes: tuple[int | None, ...] | None) -> tuple[int, ...]:
+    """What is known together of the shape of an element that there is none of."""
+    known = [shape for shape in shapes if shape is not None]
+    if len({len(shape) for shape in known}) > 1:
+        raise InvalidArgument("Tried to stack a list whose elements have another rank; ask for it")
+    columns = zip(*known, strict=True) if known else ()
+    sizes = [next((n for n in column if n is not None), None) for column in columns]
+    found = tuple(n for n in sizes if n is not None)
+    if not known or len(found) < len(sizes):
+        text = ",".join("?" if n is None else str(n) for n in sizes)
+        raise InvalidArgument(
+            "Tried to stack elements of an empty list with non-fully-defined element_shape: "
+            + (f"[{text}]" if known else "<unknown>")
+        )
+    return found
 
 
 @op("TensorListLength")
