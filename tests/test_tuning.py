@@ -248,5 +248,5 @@ def test_the_report_counts_equal_convolutions_once() -> None:
 
 
 def test_an_unknown_pass_is_refused() -> None:
-    with pytest.raises(UsageError, match="--disable-pass batchnorm: want one of batch-norm"):
+    with pytest.raises(UsageError, match="--disable-pass batchnorm: want one of resize, batch-norm"):
         Passes(disabled=("batchnorm",))

@@ -67,7 +67,7 @@ def compile_options(command: Command) -> Command:
                 "disabled_passes",
                 multiple=True,
                 metavar="NAME",
-                help="Leave out one optimization: batch-norm, convolutions, winograd, "
+                help="Leave out one optimization: resize, batch-norm, convolutions, winograd, "
                 "blocks or top-k. May be given several times.",
             ),
             click.option(

@@ -95,6 +95,11 @@ def _winograd(size: int, *, by_row: bool) -> Lowering:
 
 _ALL = (
     Lowering(name=XLA, fits=lambda conv: True, apply=xla),
+    Lowering(
+        name="xla by row",
+        fits=lambda conv: conv.batch > 1,
+        apply=functools.partial(_by_row, xla),
+    ),
     Lowering(name="dot", fits=_is_dot, apply=convolution_taps.im2col),
     Lowering(name="im2col dot", fits=_windowed, apply=convolution_taps.im2col),
     Lowering(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxrt.errors import UsageError
-from jaxrt.passes import batchnorm, blocks, convolution_lowering, prepare
+from jaxrt.passes import batchnorm, blocks, convolution_lowering, prepare, resize
 from jaxrt.passes.convolution import Convolution
 from jaxrt.passes.convolution_table import LOWERINGS, XLA
 from jaxrt.program import Program
@@ -19,7 +19,7 @@ from jaxrt.tuning.tuner import Autotune, Tuner
 
 FORMS = tuple(form.name for form in forms.FORMS)
 
-PASSES = ("batch-norm", "convolutions", "winograd", "blocks", *FORMS)
+PASSES = ("resize", "batch-norm", "convolutions", "winograd", "blocks", *FORMS)
 """The switches: `winograd` takes those lowerings from `convolutions`, for the least error."""
 
 
@@ -84,10 +84,11 @@ class Optimizer:
 
         `shared` inputs have no rows.
         """
+        program, gains = self._certain(program)
         loops = [] if "blocks" in self._without else _loops(program, smaller, shared)
         block = self._tuner.block(program, loops) if loops else None
         if block is None:
-            return self._whole(program)
+            return self._chosen(program, gains)
         source = next(s for s in smaller if s.block is None and _rows(s, shared) == block)
         gain = f"blocks: {block} row{'s' * (block > 1)} at a time, for the cache"
         return dataclasses.replace(
@@ -98,13 +99,22 @@ class Optimizer:
             gains=(*source.gains, gain),
         )
 
-    def _whole(self, program: Program) -> Optimized:
+    def _certain(self, program: Program) -> tuple[Program, list[str]]:
+        """The passes that always pay, whatever is chosen after them."""
         gains = []
-        chosen: list[tuple[Convolution, Choice]] = []
+        if "resize" not in self._without:
+            program, count = resize.separate(program)
+            if count:
+                gains.append(f"resize: {count} as rows, then columns")
         if "batch-norm" not in self._without:
             program, count = batchnorm.fold(program)
             if count:
                 gains.append(f"batch norm: {count} folded into weights")
+        return program, gains
+
+    def _chosen(self, program: Program, gains: list[str]) -> Optimized:
+        """All rows at once, in the forms that suit the shapes."""
+        chosen: list[tuple[Convolution, Choice]] = []
         if "convolutions" not in self._without:
             # All are chosen first: nothing can be timed while jax traces.
             found = convolution_lowering.convolutions(program)

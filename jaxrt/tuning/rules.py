@@ -58,14 +58,19 @@ def _windowed(conv: Convolution, names: list[str]) -> str:
     return "im2col dot" if small and "im2col dot" in names and conv.features >= 128 else XLA
 
 
+def _dots(conv: Convolution) -> tuple[str, ...]:
+    """A product with fewer columns is one of a matrix and vectors, which is slow."""
+    return ("line dots", "im2col dot") if conv.out_features >= 4 else ()
+
+
 def _likely(conv: Convolution) -> tuple[str, ...]:
     if conv.is_transposed:
         return (XLA, "phases, im2col dot")
     if conv.groups > 1:
         return (XLA,)
     if conv.rank != 2:
-        return (XLA, "im2col dot", "shifted dots")
+        return (XLA, *_dots(conv), "shifted dots")
     if min(conv.out_spatial) >= LARGE_PLANE:
-        by_row = ("Winograd F(4,3) by row", "im2col dot by row") if conv.batch > 1 else ()
-        return (XLA, *by_row, "line dots", "Winograd F(2,3)", "im2col dot")
+        by_row = ("xla by row", "Winograd F(4,3) by row") if conv.batch > 1 else ()
+        return (XLA, *by_row, *_dots(conv), "Winograd F(2,3)")
     return ("im2col dot", XLA, "Winograd F(2,3)", "Winograd F(4,3)", "shifted dots")
