@@ -24,6 +24,9 @@ FEW = 32
 _BLOCK = 16384
 """Numbers rounded at a time: what some ten arrays of them take stays in the processor's cache."""
 
+_SELDOM = 100
+"""One number in so many."""
+
 _LARGEST, _MILLION = np.float32(1e9), np.float32(1e6)
 """From these on numbers of nine and of six digits have an exponent."""
 _SMALL = np.float32(1e-4)
@@ -70,9 +73,14 @@ def written(array: Array, gaps: Sequence[bytes]) -> bytes:
     numbers = np.full(flat.shape, np.nan)  # a double's seventeen digits are not its fewest
     for start in range(0, flat.size if array.dtype.char == "f" else 0, _BLOCK):
         numbers[start : start + _BLOCK] = _rounded(flat[start : start + _BLOCK])
+    small = (np.abs(flat) < _SMALL) & (flat != 0)
+    count = np.count_nonzero(small)
+    if count * _SELDOM < flat.size:  # then they cost less one by one than a pass over the text
+        numbers[small] = np.nan
+        count = 0
     odd = np.flatnonzero(np.isnan(numbers))
     text = orjson.dumps(numbers.reshape(array.shape), option=orjson.OPT_SERIALIZE_NUMPY)
-    if ((np.abs(flat) < _SMALL) & (flat != 0)).any():
+    if count:
         text = _padded(text)
     if odd.size:
         first, *pieces = text.split(b"n")  # null: a single byte is found faster
