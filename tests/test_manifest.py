@@ -80,6 +80,19 @@ def test_a_manifest_comes_back_equal() -> None:
     assert decode(encode(MANIFEST), "m.json") == MANIFEST
 
 
+def test_values_that_a_program_fixes_come_back_equal() -> None:
+    program = dataclasses.replace(
+        PROGRAM,
+        input_names=("x", "training"),
+        input_shapes={"x": (1, 3), "training": ()},
+        input_dtypes={"x": "float32", "training": "bool"},
+        values={"training": False},
+    )
+    entry = dataclasses.replace(MANIFEST.signatures["f"], programs=(program,))
+    manifest = dataclasses.replace(MANIFEST, signatures={"f": entry})
+    assert decode(encode(manifest), "m.json") == manifest
+
+
 def test_order_that_means_something_is_kept() -> None:
     back = decode(encode(MANIFEST), "m.json")
     assert back.programs[0].output_names == ("z", "y")
@@ -164,6 +177,9 @@ P = ["signatures", "f", "programs", 0]
         ([*P, "key"], "../x", "program key '../x': want a file stem"),
         ([*P, "key"], ".x", "program key '.x': want a file stem"),
         ([*P, "random"], 0, r"signatures.f.programs\[0\].random: found 0, want true or false"),
+        ([*P, "values"], {"x": 1}, r"values: found \{'x': 1\}, want an object of true and false"),
+        ([*P, "values"], {"x": True}, "program f-1: fixed 'x' is no scalar bool input"),
+        ([*P, "values"], {"w": True}, "program f-1: fixed 'w' is no scalar bool input"),
         ([*P, "input_shapes", "x"], [1.5], r"programs\[0\].input_shapes: found"),
         ([*P, "input_shapes", "x"], [True], r"programs\[0\].input_shapes: found"),
         ([*P, "input_shapes", "x"], [-1], r"input 'x' is float32\[-1\]"),

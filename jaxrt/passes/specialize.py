@@ -163,10 +163,13 @@ def _is_known(value: Any) -> bool:
 
 def _decided(eqn: Any, operands: Sequence[Any]) -> Any:
     """The result of an equation that what is known decides; None where it does not."""
-    name, result = eqn.primitive.name, eqn.outvars[0].aval if eqn.outvars else None
+    name = eqn.primitive.name
     if name == "select_n" and _is_known(operands[0]):
         return operands[1 + int(operands[0].reshape(()))]
-    if name not in _FOLDED or result.size != 1 or result.dtype.kind not in "biu":
+    if name not in _FOLDED:
+        return None
+    result = eqn.outvars[0].aval
+    if result.size != 1 or result.dtype.kind not in "biu":
         return None
     if all(_is_known(x) for x in operands):
         with jax.ensure_compile_time_eval():

@@ -106,13 +106,13 @@ class Planned:
         shared = self.spec.shared(shapes)
         return {a: s if a in shared else (rows, *s[1:]) for a, s in shapes.items()}
 
-    def missing(self, shapes: Shapes) -> str:
+    def missing(self, shapes: Shapes, values: Values = NO_VALUES) -> str:
         """One sentence for a request that no program fits: what it has, what to do."""
         shown = [show(s) for s in self._shapes]
         more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
         has = "; ".join(shown[:_SHOWN]) + more if shown else "no program at all"
         return (
-            f"{self._title} has no compiled program for {show(shapes)}; it has {has}; "
+            f"{self._title} has no compiled program for {show(shapes, values)}; it has {has}; "
             f"{self.advice(shapes)}"
         )
 
@@ -142,7 +142,10 @@ class Planned:
         """The inputs that all programs fix, in the signature's order."""
         names = {frozenset(values) for values in fixed} or {frozenset()}
         if len(names) > 1:
-            raise ValueError(f"{self._title}: programs fix {sorted(map(sorted, names))}, want one")
+            raise ValueError(
+                f"{self._title}: programs fix {sorted(map(sorted, names))}, "
+                "want one set of inputs for all"
+            )
         return tuple(alias for alias in self._aliases if alias in next(iter(names)))
 
     def _full(self, shapes: Shapes) -> tuple[tuple[int, ...], ...]:

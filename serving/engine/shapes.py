@@ -1,6 +1,7 @@
 """The shapes of a request: the rows its inputs share, and how messages and flags write them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from jaxrt.program import Shapes
 from jaxrt.specs import SignatureSpec, TensorSpec
@@ -14,9 +15,12 @@ def common_rows(shapes: Sequence[tuple[int, ...]]) -> int | None:
     return rows if all(shape[0] == rows for shape in shapes) else None
 
 
-def show(shapes: Shapes) -> str:
-    """`a=[1,3], b=[1]`."""
-    return ", ".join(f"{a}=[{','.join(map(str, shape))}]" for a, shape in shapes.items())
+def show(shapes: Shapes, values: Mapping[str, bool] = MappingProxyType({})) -> str:
+    """`a=[1,3], b=[1]`; an input of `values` is written with its value: `training=true`."""
+    return ", ".join(
+        f"{a}={str(values[a]).lower()}" if a in values else f"{a}=[{','.join(map(str, shape))}]"
+        for a, shape in shapes.items()
+    )
 
 
 def declared(spec: SignatureSpec) -> str:

@@ -112,7 +112,7 @@ class Unplanned:
             self._metrics.expired.add()
             raise DeadlineExceeded(
                 f"{title(self._name, self._version, signature)}: the deadline passed while the "
-                f"unplanned shape {show(shapes)} was compiled; it is ready soon: try again"
+                f"unplanned shape {show(shapes, values)} was compiled; it is ready soon: try again"
             ) from None
         except asyncio.CancelledError:
             self._metrics.cancelled.add()
@@ -140,7 +140,7 @@ class Unplanned:
             raise Unavailable(
                 f"{title(self._name, self._version, signature)}: {len(self._flights)} unplanned "
                 f"shapes wait to be compiled, the limit: try again; "
-                f"{show(shapes)}: {self._planned[signature].advice(shapes)}"
+                f"{show(shapes, values)}: {self._planned[signature].advice(shapes)}"
             )
         loop = asyncio.get_running_loop()
         flight = loop.create_future()
@@ -167,18 +167,20 @@ class Unplanned:
         except ConversionError as error:
             outcome = Refused(str(error))
         except Exception as error:
-            _log.error("%s: compiling %s failed", where, show(shapes), exc_info=error)
+            _log.error("%s: compiling %s failed", where, show(shapes, values), exc_info=error)
             outcome = Internal(
-                f"{where}: compiling the unplanned shape {show(shapes)} failed: "
+                f"{where}: compiling the unplanned shape {show(shapes, values)} failed: "
                 f"{type(error).__name__}: {error}"
             )
-        self._record(signature, shapes, outcome, self._clock() - started)
+        self._record(signature, shapes, values, outcome, self._clock() - started)
         try:
             loop.call_soon_threadsafe(self._land, key, flight, outcome)
         except RuntimeError:  # the loop is closed: nobody waits any more
             _log.warning("%s: a compile ended after the event loop was closed", where)
 
-    def _record(self, signature: str, shapes: Shapes, outcome: _Outcome, seconds: float) -> None:
+    def _record(
+        self, signature: str, shapes: Shapes, values: Values, outcome: _Outcome, seconds: float
+    ) -> None:
         where = title(self._name, self._version, signature)
         if isinstance(outcome, Compiled):
             self._metrics.unplanned_compiles.add()
@@ -189,7 +191,7 @@ class Unplanned:
             self._metrics.unplanned_failures.add()
             reason = outcome.reason if isinstance(outcome, Refused) else outcome
             end = f"not compiled after {seconds:.3f} s: {reason}"
-        _log.warning("%s: unplanned shape %s %s", where, show(shapes), end)
+        _log.warning("%s: unplanned shape %s %s", where, show(shapes, values), end)
 
     def _land(
         self,

@@ -187,7 +187,7 @@ class Version:
         """The lane of a shape nobody planned."""
         planned = self._planned[signature]
         if self._unplanned is None:
-            raise NoProgram(planned.missing(shapes))
+            raise NoProgram(planned.missing(shapes, values))
         rows = planned.rows(shapes)
         if rows is not None and self._batch_sizes is not None:
             size = self._batch_sizes.fit(min(rows, self._batch_sizes.largest))
