@@ -68,7 +68,7 @@ def compile_options(command: Command) -> Command:
                 multiple=True,
                 metavar="NAME",
                 help="Leave out one optimization: resize, batch-norm, convolutions, winograd, "
-                "blocks or top-k. May be given several times.",
+                "blocks, vector-dots or top-k. May be given several times.",
             ),
             click.option(
                 "--disable_optimizer",

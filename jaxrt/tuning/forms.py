@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Collection
 
-from jaxrt.passes import topk
+from jaxrt.passes import topk, vector_dots
 from jaxrt.program import Program
 
 
@@ -19,7 +19,10 @@ class Form:
     """What the report says, after the count."""
 
 
-FORMS = (Form(name="top-k", apply=topk.split, gain="in two steps"),)
+FORMS = (
+    Form(name="vector-dots", apply=vector_dots.transpose, gain="with transposed weights"),
+    Form(name="top-k", apply=topk.split, gain="in two steps"),
+)
 """In the order they are applied."""
 
 
