@@ -31,7 +31,7 @@ class Optimize(Protocol):
 
 def unchanged(program: Program, smaller: Sequence[Optimized], shared: frozenset[str]) -> Optimized:
     """No passes."""
-    return Optimized(program=program, split=prepare.split(program))
+    return Optimized(program=program, source=program, split=prepare.split(program))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -206,8 +206,8 @@ def _entry(
             file=job.writer.executable(stem, built.executable), key=job.target.fingerprint
         ),
         stats=Stats(
-            flops=stats.flops,
-            bytes_accessed=stats.bytes_accessed,
+            flops=program.optimized.all_rounds(stats.flops),
+            bytes_accessed=stats.bytes_accessed * program.optimized.rounds,
             argument_bytes=stats.argument_bytes,
             output_bytes=stats.output_bytes,
             temp_bytes=stats.temp_bytes,

@@ -86,6 +86,8 @@ def test_large_programs_run_in_the_smallest_blocks_by_rule() -> None:
     four = optimized(4, (one, two))
     assert four.block == 1
     assert four.gains[-1] == "blocks: 1 row at a time, for the cache"
+    assert (four.rounds, four.has_own_loops, four.all_rounds(10.0)) == (4, True, 40.0)
+    assert (one.rounds, one.has_own_loops, one.all_rounds(10.0)) == (1, False, 10.0)
     assert four.split.apply.weight_names == one.split.apply.weight_names
     assert optimized(4, (two,)).gains[-1] == "blocks: 2 rows at a time, for the cache"
     assert optimized(4, (one, two), disabled=("blocks",)).block is None

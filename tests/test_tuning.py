@@ -248,5 +248,18 @@ def test_the_report_counts_equal_convolutions_once() -> None:
 
 
 def test_an_unknown_pass_is_refused() -> None:
-    with pytest.raises(UsageError, match="--disable-pass batchnorm: want one of resize, batch-norm"):
+    with pytest.raises(
+        UsageError, match="--disable-pass batchnorm: want one of resize, batch-norm"
+    ):
         Passes(disabled=("batchnorm",))
+
+
+def test_flops_of_a_loop_over_rows_are_counted_for_every_row() -> None:
+    function, weights, x = network()
+    found = optimizer(CPU, Passes())(program(function, weights, x))
+    conv = convolution(batch=4)
+    looped = dataclasses.replace(
+        found, convolutions=((conv, Choice(lowering="im2col dot by row")),)
+    )
+    assert looped.has_own_loops
+    assert looped.all_rounds(conv.flops / 4) == conv.flops

@@ -44,14 +44,28 @@ class Optimized:
 
     program: Program
     """All rows at once, weights as they came."""
+    source: Program
+    """Before convolutions took other forms: it has no loops over rows."""
     split: prepare.Split
     """What is prepared and compiled: of `program`, or a loop over blocks of its rows."""
     block: int | None = None
     """Rows of a block; None: all at once."""
+    rounds: int = 1
+    """Of the loop over blocks."""
     gains: tuple[str, ...] = ()
     """A line for each pass that changed something."""
     convolutions: tuple[tuple[Convolution, Choice], ...] = ()
     """What was chosen for each, in the order of the program."""
+
+    @property
+    def has_own_loops(self) -> bool:
+        """Loops over rows that the passes wrote."""
+        return self.rounds > 1 or any("by row" in c.lowering for _, c in self.convolutions)
+
+    def all_rounds(self, counted: float) -> float:
+        """FLOPs a call, from XLA's count, in which the body of a loop runs once."""
+        by_row = [c for c, choice in self.convolutions if "by row" in choice.lowering]
+        return self.rounds * (counted + sum(c.flops * (c.batch - 1) / c.batch for c in by_row))
 
     def to_json(self) -> dict[str, Any]:
         """For the report; convolutions of equal shape are counted, not repeated."""
@@ -94,8 +108,10 @@ class Optimizer:
         return dataclasses.replace(
             source,
             program=program,
+            source=program,
             split=dict(loops)[block],
             block=block,
+            rounds=_times(program, source.split.apply, shared),
             gains=(*source.gains, gain),
         )
 
@@ -114,6 +130,7 @@ class Optimizer:
 
     def _chosen(self, program: Program, gains: list[str]) -> Optimized:
         """All rows at once, in the forms that suit the shapes."""
+        source = program
         chosen: list[tuple[Convolution, Choice]] = []
         if "convolutions" not in self._without:
             # All are chosen first: nothing can be timed while jax traces.
@@ -126,6 +143,7 @@ class Optimizer:
         gains += written
         return Optimized(
             program=program,
+            source=source,
             split=prepare.split(program),
             gains=tuple(gains),
             convolutions=tuple(chosen),
@@ -144,6 +162,11 @@ def _loops(
         for s in smaller
         if s.block is None and blocks.fits(program, s.split.apply, shared=shared)
     ]
+
+
+def _times(program: Program, block: Program, shared: frozenset[str]) -> int:
+    name = next(name for name in block.input_names if name not in shared)
+    return program.input_shapes[name][0] // block.input_shapes[name][0]
 
 
 def _rows(optimized: Optimized, shared: frozenset[str]) -> int:
