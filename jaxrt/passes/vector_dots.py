@@ -56,4 +56,4 @@ def _fits(site: Site, x: Any, kernel: Any) -> bool:
     (of_x, of_kernel), batch = site.params["dimension_numbers"]
     if batch != ((), ()) or len(of_x) != 1 or kernel.ndim != 2 or tuple(of_kernel) != (0,):
         return False
-    return x.shape[of_x[0]] == math.prod(x.shape) >= LENGTH
+    return bool(x.shape[of_x[0]] == math.prod(x.shape) >= LENGTH)
