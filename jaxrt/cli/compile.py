@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from jaxrt.cli import console, options
+from jaxrt.cli.gains import gain_tables
 from jaxrt.cli.segments import lines
 from jaxrt.cli.tables import report_tables
 from jaxrt.errors import UsageError
@@ -97,7 +98,7 @@ def command(
             location, destination, chosen, target=attached, bridges=bridges, steps=steps
         )
     shown = console.stdout()
-    for table in report_tables(manifest, report):
+    for table in (*report_tables(manifest, report), *gain_tables(report)):
         shown.print(table)
     for line in lines(report):
         click.echo(line)
