@@ -91,6 +91,16 @@ def test_small_convolutions_are_not_timed_by_fast() -> None:
     assert tuner(Autotune.FAST).choose(small).seconds == {}
 
 
+def test_when_the_time_is_spent_rules_choose_and_the_next_build_goes_on(tmp_path: Path) -> None:
+    hours: Iterator[float] = iter(range(0, 10**9, 3600))
+    late = Tuner(CPU, Autotune.FAST, choices=Choices(tmp_path, "k"), clock=lambda: next(hours))
+    other = convolution(spatial=(56, 56), features=64, out_features=64)
+    assert late.choose(LARGE).seconds
+    assert late.choose(other) == Choice(lowering=rules.heuristic(other, "cpu"))
+    kept = Choices(tmp_path, "k")
+    assert tuner(Autotune.FAST, kept).choose(other).seconds
+
+
 def test_choices_are_found_again_by_the_next_process(tmp_path: Path) -> None:
     first = tuner(Autotune.FAST, Choices(tmp_path, "cpu1")).choose(LARGE)
 

@@ -1,8 +1,10 @@
 """Chooses the lowering of each convolution: by rule, or by timing candidates on the target."""
 
+import contextlib
 import dataclasses
 import enum
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -31,11 +33,13 @@ class Autotune(enum.Enum):
 class _Effort:
     rounds: int
     seconds: float
+    budget: float
+    """Seconds for all of one build's trials, compiling them included; then rules choose."""
 
 
 _EFFORTS = {
-    Autotune.FAST: _Effort(rounds=6, seconds=0.3),
-    Autotune.FULL: _Effort(rounds=20, seconds=2.0),
+    Autotune.FAST: _Effort(rounds=6, seconds=0.3, budget=20.0),
+    Autotune.FULL: _Effort(rounds=20, seconds=2.0, budget=math.inf),
 }
 
 DOUBTFUL = 2e6
@@ -73,6 +77,7 @@ class Tuner:
         self._clock = clock
         self._without = frozenset(without)
         self._chosen: dict[str, Choice] = {}
+        self._spent = 0.0
 
     def choose(self, conv: Convolution) -> Choice:
         """The same convolution always gets the same choice from one tuner."""
@@ -83,11 +88,13 @@ class Tuner:
         found = self._chosen.get(key)
         if found is None:
             found = self._choices.get(key) if self._choices else None
-        if found is None:
-            found = self._time(conv, names)
+        if found is None and self._may_time():
+            with self._timed():
+                found = self._time(conv, names)
             if self._choices:
                 self._choices.put(key, found)
-        self._chosen[key] = found
+        # Not kept on disk: the next build goes on where this one ran out of time.
+        self._chosen[key] = found = found or Choice(lowering=names[0])
         return found
 
     def block(self, program: Program, loops: Sequence[tuple[int, prepare.Split]]) -> int | None:
@@ -99,16 +106,26 @@ class Tuner:
         if self._target.platform != "cpu":
             return None
         sizes = [rows for rows, _ in loops]
-        if self._mode is Autotune.OFF:
+        if not self._may_time():
             return min(sizes)
         jaxpr = program.jaxpr
         key = f"rows {provenance.of_jaxpr(jaxpr.jaxpr, jaxpr.consts)} | {sizes}"
         found = self._choices.get(key) if self._choices else None
         if found is None:
-            found = self._time_blocks(program, loops)
+            with self._timed():
+                found = self._time_blocks(program, loops)
             if self._choices:
                 self._choices.put(key, found)
         return None if found.lowering == ALL else int(found.lowering)
+
+    def _may_time(self) -> bool:
+        return self._mode is not Autotune.OFF and self._spent < _EFFORTS[self._mode].budget
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        started = self._clock()
+        yield
+        self._spent += self._clock() - started
 
     def _time_blocks(self, program: Program, loops: Sequence[tuple[int, prepare.Split]]) -> Choice:
         platform = self._target.platform
