@@ -74,7 +74,7 @@ def written(array: Array, gaps: Sequence[bytes]) -> bytes:
     for start in range(0, flat.size if array.dtype.char == "f" else 0, _BLOCK):
         numbers[start : start + _BLOCK] = _rounded(flat[start : start + _BLOCK])
     small = (np.abs(flat) < _SMALL) & (flat != 0)
-    count = np.count_nonzero(small)
+    count = int(np.count_nonzero(small))
     if count * _SELDOM < flat.size:  # then they cost less one by one than a pass over the text
         numbers[small] = np.nan
         count = 0
