@@ -184,3 +184,11 @@ def test_a_convolution_is_spelled_with_all_it_depends_on() -> None:
         "float32[1,14,14,32], 3x1 -> 32, pad 1,1 1,1, transposed 2x2, dilated 1x3"
     )
     assert transposed.flops == 2 * 27 * 29 * 32 * 3 * 32 // 4
+
+
+def test_windows_of_many_taps_are_not_written_out() -> None:
+    wide = convolution(spatial=(187, 96), window=(129, 38), features=1, out_features=64)
+    assert [c.name for c in candidates(wide)] == [XLA]
+    large = convolution(batch=64, spatial=(224, 224), features=64, out_features=64)
+    assert "im2col dot" not in [c.name for c in candidates(large)]
+    assert "im2col dot by row" in [c.name for c in candidates(large)]

@@ -131,7 +131,9 @@ def test_rows_are_independent_where_only_training_mixes_them(function: Function)
     [
         lambda w, x, flag: x * w + lax.convert_element_type(flag, np.float32),
         lambda w, x, flag: jnp.where(flag, x * w, -x * w),
-        lambda w, x, flag: lax.cond(x[0, 0] > 1, lambda: x * w, lambda: x + w) * flag.astype(np.float32),
+        lambda w, x, flag: (
+            lax.cond(x[0, 0] > 1, lambda: x * w, lambda: x + w) * flag.astype(np.float32)
+        ),
         lambda w, x, flag: x * w,
     ],
 )  # fmt: skip

@@ -2,9 +2,11 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from jax import lax
 
 from jaxrt.passes import convolution_phases, convolution_taps, winograd
@@ -12,6 +14,15 @@ from jaxrt.passes.convolution import Convolution, xla
 
 XLA = "xla"
 """The convolution as it is: always a candidate."""
+
+MOST_TAPS = 64
+"""Of a window that is written out: XLA compiles thousands of slices for minutes."""
+
+MOST_TAPS_DEPTHWISE = 256
+"""Of one that gives a single loop, where XLA's own convolution is hopeless."""
+
+LARGEST_COLUMNS = 256 << 20
+"""Bytes of im2col's columns: far beyond any cache, and memory is for models."""
 
 Apply = Callable[[Convolution, Any, Any], Any]
 
@@ -52,27 +63,52 @@ def _windowed(conv: Convolution) -> bool:
 
 
 def _depthwise(conv: Convolution) -> bool:
-    return conv.is_depthwise and not conv.is_transposed
+    few = math.prod(conv.window) <= MOST_TAPS_DEPTHWISE
+    return few and conv.is_depthwise and not conv.is_transposed
+
+
+def _shifted(conv: Convolution) -> bool:
+    return _windowed(conv) and math.prod(conv.window) <= MOST_TAPS
+
+
+def _columns(conv: Convolution, rows: int) -> bool:
+    terms = math.prod(conv.window) * conv.features // conv.groups
+    size = rows * math.prod(conv.out_spatial) * terms * np.dtype(conv.dtype).itemsize
+    return math.prod(conv.window) <= MOST_TAPS and size <= LARGEST_COLUMNS
+
+
+def _im2col(conv: Convolution) -> bool:
+    return _windowed(conv) and _columns(conv, conv.batch)
+
+
+def _im2col_by_row(conv: Convolution) -> bool:
+    return _windowed(conv) and conv.batch > 1 and _columns(conv, 1)
 
 
 def _lines(conv: Convolution) -> bool:
-    return _windowed(conv) and conv.rank > 1 and conv.window[-1] > 1 and max(conv.window[:-1]) > 1
-
-
-def _rows(conv: Convolution) -> bool:
-    return _windowed(conv) and conv.batch > 1
+    several = conv.rank > 1 and conv.window[-1] > 1 and max(conv.window[:-1]) > 1
+    few = max(conv.window[-1], math.prod(conv.window[:-1])) <= MOST_TAPS
+    columns = conv.batch * math.prod(conv.spatial) * conv.window[-1] * conv.features
+    small = columns * np.dtype(conv.dtype).itemsize <= LARGEST_COLUMNS
+    return _windowed(conv) and several and few and small
 
 
 def _grouped(conv: Convolution) -> bool:
-    return conv.groups > 1 and not conv.is_depthwise and not conv.is_transposed
+    dense = conv.groups > 1 and not conv.is_depthwise and not conv.is_transposed
+    return dense and _columns(conv, conv.batch)
 
 
 def _phases(conv: Convolution) -> bool:
     return convolution_phases.fits(conv) and conv.groups == 1
 
 
+def _phases_written(conv: Convolution) -> bool:
+    return _phases(conv) and math.prod(conv.window) <= MOST_TAPS
+
+
 def _phases_depthwise(conv: Convolution) -> bool:
-    return convolution_phases.fits(conv) and conv.is_depthwise
+    few = math.prod(conv.window) <= MOST_TAPS_DEPTHWISE
+    return few and convolution_phases.fits(conv) and conv.is_depthwise
 
 
 def _by_row(lowering: Apply, conv: Convolution, x: Any, kernel: Any) -> Any:
@@ -101,14 +137,14 @@ _ALL = (
         apply=functools.partial(_by_row, xla),
     ),
     Lowering(name="dot", fits=_is_dot, apply=convolution_taps.im2col),
-    Lowering(name="im2col dot", fits=_windowed, apply=convolution_taps.im2col),
+    Lowering(name="im2col dot", fits=_im2col, apply=convolution_taps.im2col),
     Lowering(
         name="im2col dot by row",
-        fits=_rows,
+        fits=_im2col_by_row,
         apply=functools.partial(_by_row, convolution_taps.im2col),
     ),
     Lowering(name="line dots", fits=_lines, apply=convolution_taps.line_columns),
-    Lowering(name="shifted dots", fits=_windowed, apply=convolution_taps.shifted),
+    Lowering(name="shifted dots", fits=_shifted, apply=convolution_taps.shifted),
     Lowering(name="shift-multiply-add", fits=_depthwise, apply=convolution_taps.depthwise),
     Lowering(name="dot by group", fits=_grouped, apply=convolution_taps.grouped),
     Lowering(
@@ -118,7 +154,7 @@ _ALL = (
     ),
     Lowering(
         name="phases, im2col dot",
-        fits=_phases,
+        fits=_phases_written,
         apply=functools.partial(convolution_phases.by_phase, convolution_taps.im2col),
     ),
     Lowering(
