@@ -8,7 +8,7 @@ from pathlib import Path
 from jaxrt.artifact import SAVED_MODEL, ArtifactWriter
 from jaxrt.converters.host import graph, native, tables
 from jaxrt.converters.planning import ShapeRule
-from jaxrt.converters.records import ModelRecord, Stage
+from jaxrt.converters.records import Kind, ModelRecord, Stage
 from jaxrt.converters.seams import TensorFlow
 from jaxrt.manifest import HostEntry, SignatureEntry, StageEntry
 from jaxrt.program import Rows
@@ -31,6 +31,7 @@ def as_it_is(model: ModelRecord, key: str, why: str) -> HostEntry:
         ops=model.ops.get(key, ()),
         why=why,
         signature=key,
+        stateful=key in model.refused and model.refused[key].kind is Kind.STATE,
     )
 
 

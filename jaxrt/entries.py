@@ -182,12 +182,8 @@ class HostEntry:
     """Nodes that are run for their effect, such as an Assert."""
     tables: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Node of a hash table → the file of its contents."""
-
-    @property
-    def stateful(self) -> bool:
-        """Whether requests change what later ones see, as the converter's reason says."""
-        whole = self.executor == "saved_model"
-        return whole and self.why.startswith(("It changes ", "It reads state "))
+    stateful: bool = False
+    """Requests change what later ones see, here or in another signature."""
 
     def __post_init__(self) -> None:
         if self.executor not in EXECUTORS or self.rows not in ROWS:
@@ -212,6 +208,7 @@ class HostEntry:
             "fetches": dict(self.fetches),
             "targets": list(self.targets),
             "tables": dict(self.tables),
+            "stateful": self.stateful,
         }
 
     @classmethod
@@ -228,6 +225,7 @@ class HostEntry:
                 fetches=fields.text_map("fetches"),
                 targets=fields.texts("targets"),
                 tables=fields.text_map("tables"),
+                stateful=fields.flag("stateful"),
             )
 
 

@@ -1,5 +1,6 @@
 """A SavedModel becomes an artifact: what is planned, stored, compiled, compared, written down."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -268,6 +269,17 @@ def test_what_the_device_does_not_run_is_left_to_tensorflow(
     (stage,) = made.signatures["centered"].stages
     assert stage.host is not None and stage.host.executor == "saved_model"
     assert stage.host.why.endswith("does not compile it for cpu: UNIMPLEMENTED: no such kernel")
+
+
+@pytest.mark.parametrize(("kind", "stateful"), [(Kind.STATE, True), (Kind.BRIDGE, False)])
+def test_state_is_told_by_what_keeps_a_signature_whole_whatever_it_says(
+    tmp_path: Path, kind: Kind, stateful: bool
+) -> None:
+    no = {"layer": Refused(signature="layer", kind=kind, reason="It does as it likes.")}
+    chosen = dataclasses.replace(options("layer", "centered"), optimize=False)
+    made = make(tmp_path, chosen, fake(no=no))
+    found = [made.signatures[key].stages[0].host for key in ("layer", "centered")]
+    assert [host is not None and host.stateful for host in found] == [stateful, False]
 
 
 def test_a_model_of_which_nothing_runs_is_an_error_with_the_reasons(tmp_path: Path) -> None:
