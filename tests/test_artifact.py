@@ -14,6 +14,7 @@ from jaxrt.artifact import Artifact, ArtifactWriter, open_artifact
 from jaxrt.digest import json_sha256
 from jaxrt.errors import ArtifactError, UsageError
 from jaxrt.manifest import (
+    FORMAT_VERSION,
     ExecutableEntry,
     Manifest,
     ProgramEntry,
@@ -278,13 +279,19 @@ def test_an_unreadable_or_missing_artifact_is_named(tmp_path: Path) -> None:
 
 
 def test_an_older_or_newer_format_is_refused_with_both_versions(path: Path) -> None:
-    forge(path, lambda data: data.update(format_version=2))
-    with pytest.raises(ArtifactError, match="format version 2 .*, this jaxrt reads version 1"):
-        open_artifact(path)
+    for version in (FORMAT_VERSION - 1, FORMAT_VERSION + 1):
+
+        def another(data: Any, version: int = version) -> None:
+            data.update(format_version=version)
+
+        forge(path, another)
+        found = f"format version {version} .*, this jaxrt reads version {FORMAT_VERSION}"
+        with pytest.raises(ArtifactError, match=found):
+            open_artifact(path)
 
 
 def test_writing_replaces_an_artifact_even_a_damaged_or_newer_one(path: Path) -> None:
-    forge(path, lambda data: data.update(format_version=2))
+    forge(path, lambda data: data.update(format_version=FORMAT_VERSION + 1))
     truncate(path / "manifest.json")
     write(path, model="new")
     assert open_artifact(path).manifest.model == "new"

@@ -173,3 +173,32 @@ def test_only_measured_buckets_below_the_limit_are_quick() -> None:
     lane = quick(world.lane, 1.0)
     assert lane is not None and lane.buckets.sizes == (1,)
     assert quick(world.lane, 0.1) is None
+
+
+class Sleeper(Program):
+    """As long as its largest row says, by the world's clock."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(1, world.ran)
+        self._world = world
+
+    def run(self, inputs: HostTensors) -> HostTensors:
+        self._world.now += float(inputs["x"].max())
+        return super().run(inputs)
+
+
+def test_a_lane_whose_requests_take_long_leaves_the_loop_for_good() -> None:
+    async def scenario(world: World) -> None:
+        for value in (0, 1, 0, 0):
+            await world.ask(value)
+        assert world.batches == [[0], [1], [0], [0]]
+        assert world.here == [True, True, False, False]
+
+    world = World({})
+    world.lane = Lane(
+        title="signature s",
+        rows=Rows.INDEPENDENT,
+        programs={1: Sleeper(world)},
+        seconds={1: 0.0},
+    )
+    run(scenario, world)

@@ -107,10 +107,12 @@ def test_the_whole_must_be_clearly_faster_than_a_loop() -> None:
 
 
 def _clock(seconds: dict[str, float]) -> Callable[[], float]:
-    """As `timing.interleaved` asks it: once, then per round once for the limit, twice a run."""
+    """As the tuner asks it: at the start, then as `timing.interleaved` does: once, then per round
+    once for the limit, twice a run; and at the end."""
     now, order = [0.0], list(seconds)
 
     def readings() -> Iterator[float]:
+        yield now[0]
         yield now[0]
         for number in itertools.count():
             if number >= 2:

@@ -104,7 +104,7 @@ class Scheduler:
             self.metrics.expired.add()
             raise DeadlineExceeded(f"{lane.title}: the deadline passed before the request started")
         fast = self._quick_lane(lane) if self._quick_seconds else None
-        if fast is not None and sizes[0] <= fast.buckets.largest:
+        if fast and self._turn.welcomes(fast) and sizes[0] <= fast.buckets.largest:
             tasks = cut(
                 fast, inputs, rows, arrival=now, deadline=deadline, ticket=ticket, sizes=sizes
             )

@@ -6,6 +6,7 @@ came in the same turn share a batch, and a lone one waits for nobody.
 """
 
 import asyncio
+import weakref
 from collections.abc import Callable, Sequence
 
 from jaxrt.serving.engine.batching import decide
@@ -13,6 +14,18 @@ from jaxrt.serving.engine.lane import Lane
 from jaxrt.serving.engine.queue import Queue
 from jaxrt.serving.engine.runner import Runner, late
 from jaxrt.serving.engine.task import Task
+
+LONG = 0.005
+"""Seconds of a batch from which it holds up the loop."""
+
+PATIENCE = 0.05
+"""Seconds beyond LONG, over recent batches, after which a lane has to leave the loop.
+
+Warm-up's inputs may end a loop at once that a request's keep busy for long.
+"""
+
+FORGIVEN = 0.0005
+"""Seconds of them that a batch makes good which is not long: a busy machine is nobody's fault."""
 
 
 class Turn:
@@ -23,6 +36,11 @@ class Turn:
         self._runner = runner
         self._clock = clock
         self._called = False
+        self._beyond: weakref.WeakKeyDictionary[Lane, float] = weakref.WeakKeyDictionary()
+
+    def welcomes(self, lane: Lane) -> bool:
+        """Whether the lane's batches have been short; once they were not, they never are again."""
+        return self._beyond.get(lane, 0.0) <= PATIENCE
 
     def add(self, tasks: Sequence[Task]) -> None:
         self.queue.add(tasks)
@@ -44,8 +62,17 @@ class Turn:
         for task in decision.expired:
             task.ticket.settle(late(task))
         if decision.batch:
+            started = self._clock()
             for answer in self._runner.execute(decision.batch):
                 answer.ticket.settle(answer.value)
+            self._judge(decision.batch[0].lane, self._clock() - started)
+
+    def _judge(self, lane: Lane, seconds: float) -> None:
+        beyond = self._beyond.get(lane, 0.0)
+        if seconds > LONG:
+            self._beyond[lane] = beyond + seconds - LONG
+        elif 0.0 < beyond <= PATIENCE:
+            self._beyond[lane] = max(0.0, beyond - FORGIVEN)
 
 
 def quick(lane: Lane, limit: float) -> Lane | None:
