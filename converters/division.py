@@ -52,9 +52,13 @@ def divide(job: emit.Job, options: Options, *, keep_open: bool) -> Divided:
         plans |= {k: _part_plan(part, whole[key], options) for k, part in cut.items()}
         parts |= cut
         converted |= _converted(job, cut, plans)
-    for key in [] if keep_open else [k for k in unplanned if not ways[k].stages]:
-        ways[key] = routes.Route(signature=key, whole=f"{plans[key].unplanned}.")
-        del parts[key], plans[key], converted[key]
+    if not keep_open:
+        for key in {parts[k].signature for k, plan in plans.items() if not plan.programs}:
+            why = whole[key].unplanned or "Nobody planned the sizes of one of its stages"
+            ways[key] = routes.Route(signature=key, whole=f"{why}.")
+        parts = {k: part for k, part in parts.items() if ways[part.signature].whole is None}
+        plans = {k: plans[k] for k in parts}
+        converted = {k: converted[k] for k in parts}
     return Divided(ways=ways, parts=parts, plans=plans, converted=converted)
 
 

@@ -16,7 +16,7 @@ from jaxrt.artifact import Artifact, ArtifactWriter, open_artifact
 from jaxrt.buckets import Buckets
 from jaxrt.converters import build, planning
 from jaxrt.converters.build import Naming, Options
-from jaxrt.converters.records import Kind, Refused
+from jaxrt.converters.records import Kind, ModelRecord, Refused, Segmented, Stage, Value
 from jaxrt.errors import ConversionError, ModelError, UsageError
 from jaxrt.loader import HostProgram
 from jaxrt.manifest import HostEntry, Manifest
@@ -178,6 +178,30 @@ def test_a_signature_whose_sizes_nobody_planned_runs_whole_and_says_which_flag_h
     tmp_path: Path,
 ) -> None:
     made = make(tmp_path, options())
+    (stage,) = made.signatures["embed"].stages
+    assert stage.host is not None and stage.host.executor == "saved_model"
+    assert "pass --shape ids=SIZE[,SIZE...]" in stage.host.why
+
+
+def test_a_stage_whose_sizes_nobody_planned_leaves_its_signature_whole(tmp_path: Path) -> None:
+    inside = Stage(
+        where="device",
+        inputs=(Value(name="ids", dtype="int32", shape=(None, None), like=(None, ("ids", 1))),),
+        outputs=(Value(name="y", dtype="float32", shape=(None, 5)),),
+        ops=("GatherV2",),
+        why="",
+        rowwise=False,
+    )
+
+    class Cutting(FakeTensorFlow):
+        def segment(
+            self, model: ModelRecord, signature: str, *, open_sizes: bool = True
+        ) -> Segmented | Refused:
+            return Segmented(signature=signature, stages=(inside,))
+
+    no = {"embed": Refused(signature="embed", kind=Kind.HOST, reason="It has strings.")}
+    tensorflow = Cutting(FUNCTIONS, SPECS, WEIGHTS, refused=INITIALIZER | no)
+    made = make(tmp_path, options("embed"), tensorflow)
     (stage,) = made.signatures["embed"].stages
     assert stage.host is not None and stage.host.executor == "saved_model"
     assert "pass --shape ids=SIZE[,SIZE...]" in stage.host.why
