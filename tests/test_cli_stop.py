@@ -24,7 +24,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 def slow_for(server: Server, case: Case, seconds: float) -> dict[str, Array]:
     """Inputs for a request of about so many seconds on this machine; the answer is the same."""
-    steps, took = 500.0, []
+    steps, took = 2000.0, []
     for _ in range(3):
         started = time.monotonic()
         case.assert_answered(*server.predict("rows", {"x": [[steps]]}, "slow"))
@@ -33,10 +33,14 @@ def slow_for(server: Server, case: Case, seconds: float) -> dict[str, Array]:
 
 
 def ask_slowly(
-    server: Server, cases: dict[str, Case], pool: ThreadPoolExecutor, count: int
+    server: Server,
+    cases: dict[str, Case],
+    pool: ThreadPoolExecutor,
+    count: int,
+    seconds: float = 0.3,
 ) -> list["concurrent.futures.Future[tuple[int, object]]"]:
     """Requests that run one after the other; the first one is on the device, the rest wait."""
-    inputs = slow_for(server, cases["slow"], 0.3)
+    inputs = slow_for(server, cases["slow"], seconds)
     asked = [pool.submit(server.predict, "rows", inputs, "slow") for _ in range(count)]
     time.sleep(0.3)
     assert not all(future.done() for future in asked)
@@ -85,7 +89,7 @@ def test_the_grace_ends_with_503_for_what_is_unfinished(
     artifact: Artifact, cases: dict[str, Case], pool: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
     with Server(artifact.path, "--grace", "1", home=tmp_path) as server:
-        asked = ask_slowly(server, cases, pool, 32)
+        asked = ask_slowly(server, cases, pool, 32, seconds=1.0)
         server.process.send_signal(signal.SIGTERM)
         statuses = [future.result()[0] for future in asked]
         assert set(statuses) == {200, 503}
