@@ -7,7 +7,7 @@ from typing import Any
 from tensorflow.core.framework import function_pb2, node_def_pb2
 from tensorflow.python.framework import op_def_registry
 
-from jaxrt.converters.subgraph import Node, canonical, producer
+from jaxrt.converters.subgraph import Node, callees, canonical, producer
 
 Library = Mapping[str, Any]
 """FunctionDefs by name."""
@@ -215,3 +215,15 @@ def fresh(wanted: str, taken: Any) -> str:
         count += 1
         name = f"{wanted}_{count}"
     return name
+
+
+def called_functions(nodes: Any, library: Library) -> list[str]:
+    """Names of the functions that nodes call, directly or not."""
+    found: dict[str, None] = {}
+    stack = list(nodes)
+    while stack:
+        for name in callees(stack.pop()):
+            if name in library and name not in found:
+                found[name] = None
+                stack += library[name].node_def
+    return list(found)

@@ -7,7 +7,16 @@ from typing import Any
 
 import tensorflow as tf
 
-from jaxrt.converters.bodies import Body, Library, Uncuttable, node, pruned, read, write
+from jaxrt.converters.bodies import (
+    Body,
+    Library,
+    Uncuttable,
+    called_functions,
+    node,
+    pruned,
+    read,
+    write,
+)
 from jaxrt.converters.functionalize import functionalize
 from jaxrt.converters.inline import inlined
 from jaxrt.converters.opnames import CONTROL_FLOW
@@ -102,18 +111,6 @@ def flattened(
         tables={a: _source(body, a, r, functions) for a, r in readers.items() if a in kept},
         library=functions,
     )
-
-
-def called_functions(nodes: Any, library: Library) -> list[str]:
-    """Names of the functions that nodes call, directly or not."""
-    found: dict[str, None] = {}
-    stack = list(nodes)
-    while stack:
-        for name in callees(stack.pop()):
-            if name in library and name not in found:
-                found[name] = None
-                stack += library[name].node_def
-    return list(found)
 
 
 def deep_nodes(of: Node, library: Library) -> list[Node]:

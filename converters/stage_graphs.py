@@ -8,8 +8,8 @@ import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 from tensorflow.python.framework import versions
 
-from jaxrt.converters.bodies import Uncuttable, node
-from jaxrt.converters.flat import Flat, called_functions, deep_nodes
+from jaxrt.converters.bodies import Uncuttable, called_functions, node
+from jaxrt.converters.flat import Flat, deep_nodes
 from jaxrt.converters.opnames import HOST
 from jaxrt.converters.placement import Sizes
 from jaxrt.converters.records import Output, Stage

@@ -3,9 +3,9 @@
 import dataclasses
 from typing import Any
 
-from jaxrt.converters.bodies import Body, copied, pruned, read, write
+from jaxrt.converters.bodies import Body, called_functions, copied, pruned, read, write
 from jaxrt.converters.opnames import CHANGES
-from jaxrt.converters.subgraph import Node, callees, producer
+from jaxrt.converters.subgraph import Node, producer
 
 
 def without_writes(body: Body, library: dict[str, Any]) -> Body:
@@ -14,7 +14,7 @@ def without_writes(body: Body, library: dict[str, Any]) -> Body:
     What only they read goes too: Keras advances the state of its random numbers in every layer
     that might draw some, and draws none when it does not train.
     """
-    for name in _called(body, library):
+    for name in called_functions(body.nodes.values(), library):
         inner = read(library[name], library)
         quiet = _quiet(inner)
         if quiet is not inner:
@@ -50,14 +50,3 @@ def _gone(body: Body) -> set[str]:
             found.add(name)
             stack += readers.get(name, [])
     return found
-
-
-def _called(body: Body, library: dict[str, Any]) -> list[str]:
-    found: dict[str, None] = {}
-    stack = list(body.nodes.values())
-    while stack:
-        for name in callees(stack.pop()):
-            if name in library and name not in found:
-                found[name] = None
-                stack += library[name].node_def
-    return list(found)

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from jax import lax
 from jax.extend.core import Literal
-from jax.extend.core import primitives as prims
 
 from jaxrt.passes.convolution import REWRITABLE
 from jaxrt.passes.fixed import fixed
@@ -204,11 +203,7 @@ class _Folding:
 
 
 def _emit(site: Site, x: Any, kernel: Any) -> Any:
-    primitive = {
-        "conv_general_dilated": prims.conv_general_dilated_p,
-        "dot_general": prims.dot_general_p,
-    }[site.eqn.primitive.name]
-    return site.emit(primitive, x, kernel, **site.params)
+    return site.emit(site.eqn.primitive, x, kernel, **site.params)
 
 
 def fold(program: Program) -> tuple[Program, int]:

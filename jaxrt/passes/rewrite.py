@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-from jax.extend.core import Jaxpr, Literal, Primitive
+from jax.extend.core import Literal, Primitive
 
 from jaxrt.passes.jaxprs import ClosedJaxpr, close, is_jaxpr, literal, variables
 
@@ -100,17 +100,12 @@ def rewrite(closed: ClosedJaxpr, rules: Rules) -> ClosedJaxpr:
     Types of arguments and results stay; what nothing depends on any more is dropped.
     Raises ValueError where a rule gives a value of another type.
     """
-    avals = [
-        jax.ShapeDtypeStruct(a.shape, a.dtype, weak_type=getattr(a, "weak_type", False))
-        for a in closed.in_avals
-    ]
 
     def function(*arguments: Any) -> list[Any]:
-        return _run(closed.jaxpr, closed.consts, arguments, rules, _Trail())
+        return _run(closed, arguments, rules, _Trail())
 
     with jax.enable_x64(True):
-        out: ClosedJaxpr = jax.make_jaxpr(function)(*avals)
-    return prune(out)
+        return prune(traced_like(closed, function))
 
 
 def inline(closed: ClosedJaxpr) -> ClosedJaxpr:
@@ -118,10 +113,22 @@ def inline(closed: ClosedJaxpr) -> ClosedJaxpr:
     return rewrite(closed, {})
 
 
-def _run(
-    jaxpr: Jaxpr, consts: Sequence[Any], arguments: Sequence[Any], rules: Rules, trail: _Trail
+def traced_like(closed: ClosedJaxpr, function: Callable[..., list[Any]]) -> ClosedJaxpr:
+    """`function` of the same arguments, weak types included."""
+    avals = [
+        jax.ShapeDtypeStruct(a.shape, a.dtype, weak_type=getattr(a, "weak_type", False))
+        for a in closed.in_avals
+    ]
+    found: ClosedJaxpr = jax.make_jaxpr(function)(*avals)
+    return found
+
+
+def evaluate(
+    closed: ClosedJaxpr, arguments: Sequence[Any], apply: Callable[[Any, list[Any]], list[Any]]
 ) -> list[Any]:
-    env: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
+    """The results, where `apply` gives those of an equation and its operands; names are kept."""
+    jaxpr = closed.jaxpr
+    env: dict[Any, Any] = dict(zip(jaxpr.constvars, closed.consts, strict=True))
     env.update(zip(jaxpr.invars, arguments, strict=True))
 
     def read(atom: Any) -> Any:
@@ -130,10 +137,18 @@ def _run(
     for eqn in jaxpr.eqns:
         scope = str(eqn.source_info.name_stack)
         with jax.named_scope(scope) if scope else contextlib.nullcontext():
-            outs = _apply(eqn, [read(v) for v in eqn.invars], rules, trail)
-        _check(eqn, outs)
+            outs = apply(eqn, [read(v) for v in eqn.invars])
         env.update(zip(eqn.outvars, outs, strict=True))
     return [read(v) for v in jaxpr.outvars]
+
+
+def _run(closed: ClosedJaxpr, arguments: Sequence[Any], rules: Rules, trail: _Trail) -> list[Any]:
+    def apply(eqn: Any, operands: list[Any]) -> list[Any]:
+        outs = _apply(eqn, operands, rules, trail)
+        _check(eqn, outs)
+        return outs
+
+    return evaluate(closed, arguments, apply)
 
 
 def _apply(eqn: Any, operands: list[Any], rules: Rules, trail: _Trail) -> list[Any]:
@@ -143,8 +158,7 @@ def _apply(eqn: Any, operands: list[Any], rules: Rules, trail: _Trail) -> list[A
         if out is not None:
             return list(out) if isinstance(out, (list, tuple)) else [out]
     if name in CALLS:
-        body = close(eqn.params[CALLS[name]])
-        return _run(body.jaxpr, body.consts, operands, rules, trail)
+        return _run(close(eqn.params[CALLS[name]]), operands, rules, trail)
     params = dict(eqn.params)
     if name in ("while", "scan", "cond"):
         params = {key: _nested(value, rules) for key, value in params.items()}

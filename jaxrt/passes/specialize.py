@@ -1,6 +1,5 @@
 """Programs for one value of a scalar bool such as `is_training`: its branches are decided here."""
 
-import contextlib
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,10 +7,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import Literal
 
-from jaxrt.passes.jaxprs import ClosedJaxpr, close, literal, nested
-from jaxrt.passes.rewrite import CALLS, prune
+from jaxrt.passes.jaxprs import ClosedJaxpr, close, nested
+from jaxrt.passes.rewrite import CALLS, evaluate, prune, traced_like
 from jaxrt.passes.rows_control import scan_counts
 from jaxrt.passes.simplify import simplify
 from jaxrt.program import Program
@@ -106,43 +104,22 @@ def _traced(closed: ClosedJaxpr, known: Sequence[Any]) -> ClosedJaxpr:
 
     What it calls is inlined.
     """
-    avals = [
-        jax.ShapeDtypeStruct(a.shape, a.dtype, weak_type=getattr(a, "weak_type", False))
-        for a in closed.in_avals
-    ]
 
     def function(*arguments: Any) -> list[Any]:
         given = [a if k is None else k for a, k in zip(arguments, known, strict=True)]
-        return _run(closed, given)
+        return evaluate(closed, given, _apply)
 
-    found: ClosedJaxpr = jax.make_jaxpr(function)(*avals)
-    return found
-
-
-def _run(closed: ClosedJaxpr, arguments: Sequence[Any]) -> list[Any]:
-    jaxpr = closed.jaxpr
-    env: dict[Any, Any] = dict(zip(jaxpr.constvars, closed.consts, strict=True))
-    env.update(zip(jaxpr.invars, arguments, strict=True))
-
-    def read(atom: Any) -> Any:
-        return literal(atom) if isinstance(atom, Literal) else env[atom]
-
-    for eqn in jaxpr.eqns:
-        scope = str(eqn.source_info.name_stack)
-        with jax.named_scope(scope) if scope else contextlib.nullcontext():
-            outs = _apply(eqn, [read(atom) for atom in eqn.invars])
-        env.update(zip(eqn.outvars, outs, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+    return traced_like(closed, function)
 
 
 def _apply(eqn: Any, operands: list[Any]) -> list[Any]:
     name = eqn.primitive.name
     if name in CALLS:
-        return _run(close(eqn.params[CALLS[name]]), operands)
+        return evaluate(close(eqn.params[CALLS[name]]), operands, _apply)
     if name == "cond" and _is_known(operands[0]):
         branches = eqn.params["branches"]
         chosen = min(max(int(operands[0]), 0), len(branches) - 1)  # as lax.cond clamps it
-        return _run(close(branches[chosen]), operands[1:])
+        return evaluate(close(branches[chosen]), operands[1:], _apply)
     if (decided := _decided(eqn, operands)) is not None:
         return [decided]
     params = dict(eqn.params)
