@@ -17,11 +17,14 @@ _Proto = descriptor_pb2.FieldDescriptorProto
 
 _SCALARS = {
     "bool": _Proto.TYPE_BOOL,
+    "bytes": _Proto.TYPE_BYTES,
     "double": _Proto.TYPE_DOUBLE,
+    "float": _Proto.TYPE_FLOAT,
     "int32": _Proto.TYPE_INT32,
     "int64": _Proto.TYPE_INT64,
     "string": _Proto.TYPE_STRING,
     "uint32": _Proto.TYPE_UINT32,
+    "uint64": _Proto.TYPE_UINT64,
 }
 ANY = "google.protobuf.Any"
 
