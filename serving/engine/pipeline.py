@@ -37,7 +37,10 @@ class Pipeline:
 class HostStage:
     """Runs one host segment on the host's scheduler."""
 
-    def __init__(self, where: str, stage: StagePrograms, scheduler: Scheduler) -> None:
+    def __init__(
+        self, where: str, stage: StagePrograms, scheduler: Scheduler, *, bounded: bool = True
+    ) -> None:
+        """`bounded`: whether the scheduler's queue limits it."""
         if stage.host is None:
             raise ValueError(f"{where}: a host stage wants a host program")
         self._title = where
@@ -45,6 +48,7 @@ class HostStage:
         self._program = _AsLoaded(stage.host)
         self._rows = stage.rows
         self._scheduler = scheduler
+        self._bounded = bounded
 
     async def run(self, inputs: HostTensors, deadline: float | None) -> HostTensors:
         """Together with other requests where the rows are independent, alone where not."""
@@ -53,7 +57,9 @@ class HostStage:
         rows = common_rows([s for name, s in shapes.items() if name not in shared])
         if self._rows is Rows.DEPENDENT or not rows:
             lane = Lane(title=self._title, rows=Rows.DEPENDENT, programs={1: self._program})
-            return await self._scheduler.submit(lane, inputs, deadline=deadline)
+            return await self._scheduler.submit(
+                lane, inputs, deadline=deadline, bounded=self._bounded
+            )
         inner = tuple((n, s if n in shared else s[1:]) for n, s in sorted(shapes.items()))
         lane = Lane(
             title=self._title,
@@ -63,7 +69,9 @@ class HostStage:
             flexible=True,
             inner=inner,
         )
-        return await self._scheduler.submit(lane, inputs, rows=rows, deadline=deadline)
+        return await self._scheduler.submit(
+            lane, inputs, rows=rows, deadline=deadline, bounded=self._bounded
+        )
 
 
 class _AsLoaded:

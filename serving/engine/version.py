@@ -9,8 +9,10 @@ import numpy as np
 from jaxrt.buckets import Buckets
 from jaxrt.errors import InvalidArgument, Unavailable, Unimplemented
 from jaxrt.program import Shapes
+from jaxrt.serving.engine.batchpool import BatchPool
 from jaxrt.serving.engine.fallback import Fallback, NoProgram
 from jaxrt.serving.engine.lane import Lane, alone, title
+from jaxrt.serving.engine.parameters import BatchingParameters
 from jaxrt.serving.engine.pipeline import HostStage, Pipeline, Run
 from jaxrt.serving.engine.planned import Planned, Values
 from jaxrt.serving.engine.scheduler import Scheduler
@@ -21,6 +23,7 @@ from jaxrt.serving.engine.servable import (
     SignaturePrograms,
     StagePrograms,
 )
+from jaxrt.serving.engine.session import Session
 from jaxrt.serving.engine.unplanned import Compiled, Refused, Unplanned
 from jaxrt.specs import DTYPES, SignatureSpec, stage_key
 
@@ -39,10 +42,14 @@ class Version:
         on_demand: OnDemand | None = None,
         batch_sizes: Buckets | None = None,
         max_unplanned: int = 64,
+        batching: tuple[BatchingParameters, BatchPool] | None = None,
     ) -> None:
         """`host_scheduler` runs host stages; a version that has some needs it.
 
         `batch_sizes`: the buckets that `on_demand` is asked for; None asks for exact shapes.
+
+        `batching` puts TensorFlow Serving's queues before everything else: then they alone are
+        bounded, and merge, pad and fail requests by its rules.
 
         Raises ValueError when a program does not take its signature's inputs.
         """
@@ -50,6 +57,9 @@ class Version:
         self.version = version
         self.signatures: Mapping[str, SignatureSpec] = {k: s.spec for k, s in signatures.items()}
         self.scheduler = scheduler
+        self._session: Session | None = None
+        if batching is not None:
+            self._session = Session(self.signatures, *batching, self._whole)
         self._refused = {k: s.refused for k, s in signatures.items() if s.refused is not None}
         devices = _device_programs(signatures)
         self._planned = {k: Planned(title(name, version, k), s) for k, s in devices.items()}
@@ -115,6 +125,8 @@ class Version:
         True: all of them were answered. Compiles that nobody planned end here.
         """
         self._draining = True
+        if self._session is not None:
+            self._session.drain()
         try:
             await asyncio.wait_for(self._idle.wait(), grace)
         except TimeoutError:
@@ -135,6 +147,14 @@ class Version:
         if signature in self._refused:
             raise Unimplemented(self._refused[signature])
         check(title(self.name, self.version, signature), spec, inputs)
+        if self._session is not None:
+            return await self._session.predict(signature, inputs, deadline)
+        return await self._whole(signature, inputs, deadline)
+
+    async def _whole(
+        self, signature: str, inputs: HostTensors, deadline: float | None
+    ) -> HostTensors:
+        """All stages of a signature, or what stands in for them."""
         try:
             if signature in self._pipelines:
                 return await self._pipelines[signature].run(inputs, deadline)
@@ -156,10 +176,12 @@ class Version:
         if lane is None:
             lane = await self._compile(signature, shapes, values, deadline)
         if lane.rows is Rows.DEPENDENT:
-            return await self.scheduler.submit(lane, inputs, deadline=deadline)
-        if not rows:
+            rows = 1
+        elif not rows:
             return _no_rows(spec, lane)
-        return await self.scheduler.submit(lane, inputs, rows=rows, deadline=deadline)
+        return await self.scheduler.submit(
+            lane, inputs, rows=rows, deadline=deadline, bounded=self._session is None
+        )
 
     def _pipeline(self, key: str, signature: SignaturePrograms, host: Scheduler | None) -> Pipeline:
         stages: list[tuple[StagePrograms, Run]] = []
@@ -171,7 +193,7 @@ class Version:
             where = title(self.name, self.version, name)
             if host is None:
                 raise ValueError(f"{where}: a host stage wants a host_scheduler")
-            stages.append((stage, HostStage(where, stage, host).run))
+            stages.append((stage, self._host_stage(where, stage, host).run))
         return Pipeline(stages, list(signature.spec.outputs))
 
     def _fallback(self, key: str, signature: SignaturePrograms, host: Scheduler | None) -> Fallback:
@@ -179,7 +201,10 @@ class Version:
         if host is None:
             raise ValueError(f"{where}: a fallback wants a host_scheduler")
         stage = StagePrograms(spec=signature.spec, host=signature.fallback)
-        return Fallback(HostStage(where, stage, host), self.scheduler.metrics)
+        return Fallback(self._host_stage(where, stage, host), self.scheduler.metrics)
+
+    def _host_stage(self, where: str, stage: StagePrograms, host: Scheduler) -> HostStage:
+        return HostStage(where, stage, host, bounded=self._session is None)
 
     async def _compile(
         self, signature: str, shapes: Shapes, values: Values, deadline: float | None
