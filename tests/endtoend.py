@@ -89,7 +89,7 @@ class Server:
         self.log_path = home / f"server.{time.monotonic_ns()}.log"
         with self.log_path.open("w") as log:
             self.process = subprocess.Popen(
-                command("serve", *arguments, "--rest_api_port", "0"),
+                command("serve", *arguments, "--rest_api_port", "auto"),
                 cwd=home,
                 env=environment(home, **more),
                 stdout=subprocess.DEVNULL,

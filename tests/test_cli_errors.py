@@ -13,7 +13,7 @@ from jaxrt.manifest import Manifest
 
 pytest_plugins = ("endtoend_fixtures",)
 
-SERVE = ("serve", "--rest_api_port", "0")
+SERVE = ("serve", "--rest_api_port", "auto")
 
 
 @pytest.mark.parametrize("command", [("compile",), SERVE], ids=["compile", "serve"])
@@ -195,7 +195,10 @@ def test_a_config_file_that_does_not_parse(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        (("serve", "--rest_port", "1"), "Did you mean"),
+        (("inspect", "--jsonn", "model"), "Did you mean"),
+        (("serve", "--enable_batching=maybe"), "want true, false, 1 or 0"),
+        (("serve", "--port", "http"), "want a number, or auto"),
+        (("serve", "--rest_api_port"), "requires an argument"),
         (("compile", "model", "--batch-size", "1"), "--batch-sizes"),
         (("serve", "--rest_api_port", "70000"), "0<=x<=65535"),
         (("serve", "--max_enqueued_batches", "0"), "x>=1"),

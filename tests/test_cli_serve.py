@@ -257,7 +257,7 @@ model_config_list {{ config {{
   name: "first" base_path: "{linear}" model_platform: "tensorflow"
   version_labels {{ key: "canary" value: 7 }} }} }}
 """)
-    done = run("serve", "--model_config_file", config, "--rest_api_port", "0", home=home)
+    done = run("serve", "--model_config_file", config, "--rest_api_port", "auto", home=home)
     assert done.returncode == 2
     assert "version 7 of model first" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

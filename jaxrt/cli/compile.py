@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from jaxrt.cli import console, options
+from jaxrt.cli.flags.command import FlagCommand
 from jaxrt.cli.gains import gain_tables
 from jaxrt.cli.segments import lines
 from jaxrt.cli.tables import report_tables
@@ -16,6 +17,7 @@ log = logging.getLogger("jaxrt.compile")
 
 
 @click.command(
+    cls=FlagCommand,
     epilog="Example: jaxrt compile model/ --batch-sizes 1,8,64 -o model.jaxrt",
 )
 @click.argument("model", type=click.Path(path_type=Path))

@@ -7,13 +7,14 @@ import click
 
 from jaxrt.artifact import Artifact, open_artifact
 from jaxrt.cli import console
+from jaxrt.cli.flags.command import FlagCommand
 from jaxrt.cli.segments import lines
 from jaxrt.cli.tables import INIT_OP, report_tables, tensor
 from jaxrt.specs import SignatureSpec
 from jaxrt.units import size
 
 
-@click.command(epilog="Example: jaxrt inspect model.jaxrt")
+@click.command(cls=FlagCommand, epilog="Example: jaxrt inspect model.jaxrt")
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print manifest and report as JSON.")
 def command(artifact: Path, as_json: bool) -> None:

@@ -1,14 +1,10 @@
 """Options that several commands share, and how their texts become values."""
 
-from collections.abc import Callable
-from typing import Any
-
 import click
 
 from jaxrt.buckets import Buckets
+from jaxrt.cli.flags.flag import Flag, Section, group, truth
 from jaxrt.errors import UsageError
-
-Command = Callable[..., Any]
 
 BATCH_SIZES = "1,8,32"
 """Buckets when nobody chooses: one request alone, a small and a full batch."""
@@ -24,76 +20,95 @@ UNOPTIMIZED = (
 """What the log says of it, loudly."""
 
 
-def compile_options(command: Command) -> Command:
-    """What decides which programs are compiled from a SavedModel."""
-    for option in reversed(
-        [
-            click.option(
-                "--batch-sizes",
-                default=BATCH_SIZES,
-                show_default=True,
-                metavar="N,N,...",
-                help="Batch sizes to compile (allowed_batch_sizes). A request is padded to the "
-                "next one; one above the largest is split.",
-            ),
-            click.option(
-                "--shape",
-                "shapes",
-                multiple=True,
-                metavar="NAME[,NAME]=SIZE,...",
-                help="Sizes of unknown dimensions beyond the batch: --shape ids,mask=64,128 "
-                "compiles both inputs at 64 and at 128; --shape image=48x64 fills two "
-                "dimensions. May be given several times.",
-            ),
-            click.option(
-                "--saved_model_tags",
-                "--tags",
-                "tags",
-                default="serve",
-                show_default=True,
-                metavar="TAG,...",
-                help="Which MetaGraph of the SavedModel.",
-            ),
-            click.option(
-                "--autotune",
-                type=click.Choice(AUTOTUNE),
-                default=AUTOTUNE_DEFAULT,
-                show_default=True,
-                help="How convolutions are lowered: by rules, by timing those in doubt on the "
-                "device, or by timing every candidate. Choices are kept and found again.",
-            ),
-            click.option(
-                "--disable-pass",
-                "disabled_passes",
-                multiple=True,
-                metavar="NAME",
-                help="Leave out one optimization: resize, batch-norm, convolutions, winograd, "
-                "blocks, vector-dots or top-k. May be given several times.",
-            ),
-            click.option(
-                "--disable_optimizer",
-                is_flag=True,
-                flag_value=True,
-                help="Compile nothing: TensorFlow runs every signature as it is, on the CPU.",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
+COMPILING = Section(
+    "Compiling SavedModels",
+    "A SavedModel is compiled before it is served, into a cache: one program for each signature "
+    "and batch size. An artifact of `jaxrt compile` brings its programs along.",
+)
 
-
-def device_option(command: Command) -> Command:
-    return click.option(
-        "--device",
-        default="cpu",
+compile_options = group(
+    click.option(
+        "--batch-sizes",
+        cls=Flag,
+        section=COMPILING,
+        default=BATCH_SIZES,
         show_default=True,
-        metavar="cpu|gpu|tpu",
-        help="Where programs are compiled for and run: a device attached to this machine.",
-    )(command)
+        metavar="N,N,...",
+        help="Batch sizes to compile (allowed_batch_sizes). A request is padded to the "
+        "next one; one above the largest is split.",
+    ),
+    click.option(
+        "--shape",
+        "shapes",
+        cls=Flag,
+        section=COMPILING,
+        multiple=True,
+        metavar="NAME[,NAME]=SIZE,...",
+        help="Sizes of unknown dimensions beyond the batch: --shape ids,mask=64,128 "
+        "compiles both inputs at 64 and at 128; --shape image=48x64 fills two "
+        "dimensions. May be given several times.",
+    ),
+    click.option(
+        "--saved_model_tags",
+        "--tags",
+        "tags",
+        cls=Flag,
+        section=COMPILING,
+        default="serve",
+        show_default=True,
+        metavar="TAG,...",
+        help="Which MetaGraph of the SavedModel.",
+    ),
+    click.option(
+        "--autotune",
+        cls=Flag,
+        section=COMPILING,
+        type=click.Choice(AUTOTUNE),
+        default=AUTOTUNE_DEFAULT,
+        show_default=True,
+        help="How convolutions are lowered: by rules, by timing those in doubt on the "
+        "device, or by timing every candidate. Choices are kept and found again.",
+    ),
+    click.option(
+        "--disable-pass",
+        "disabled_passes",
+        cls=Flag,
+        section=COMPILING,
+        multiple=True,
+        metavar="NAME",
+        help="Leave out one optimization: resize, batch-norm, convolutions, winograd, "
+        "blocks, vector-dots or top-k. May be given several times.",
+    ),
+    click.option(
+        "--disable_optimizer",
+        cls=Flag,
+        section=COMPILING,
+        type=truth,
+        default=False,
+        metavar="true|false",
+        help="Compile nothing: TensorFlow runs every signature as it is, on the CPU.",
+    ),
+)
+"""What decides which programs are compiled from a SavedModel."""
 
+device_option = click.option(
+    "--device",
+    cls=Flag,
+    section=COMPILING,
+    default="cpu",
+    show_default=True,
+    metavar="cpu|gpu|tpu",
+    help="Where programs are compiled for and run: a device attached to this machine.",
+)
 
-def verbose_option(command: Command) -> Command:
-    return click.option("-v", "--verbose", is_flag=True, help="Log more.")(command)
+verbose_option = click.option(
+    *("-v", "--verbose"),
+    cls=Flag,
+    type=truth,
+    default=False,
+    metavar="true|false",
+    help="Log more.",
+)
 
 
 def buckets(text: str) -> Buckets:

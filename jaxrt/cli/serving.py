@@ -1,7 +1,6 @@
 """Start, run and stop of the server: the one place where all its parts meet."""
 
 import contextlib
-import dataclasses
 import logging
 import os
 import socket
@@ -10,13 +9,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jaxrt import target
-from jaxrt.cli import console, loading, options
+from jaxrt.cli import console, loading, options, threads
 from jaxrt.cli.loading import Ready, SavedModels, Wanted
+from jaxrt.cli.settings import Settings
 from jaxrt.cli.startlog import started_tables, where_lines
 from jaxrt.cli.tables import INIT_OP
 from jaxrt.errors import FailedPrecondition, UsageError
 from jaxrt.serving import server, workers
 from jaxrt.serving.app import build_app
+from jaxrt.serving.engine import source
 from jaxrt.serving.engine.manager import Manager
 from jaxrt.serving.engine.scheduler import QUICK_SECONDS, Scheduler
 from jaxrt.serving.engine.warmup import Warmed, warm
@@ -24,43 +25,6 @@ from jaxrt.serving.workers import Post
 from jaxrt.target import Target
 
 log = logging.getLogger("jaxrt.serving")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
-    """The flags of `jaxrt serve`, by their names."""
-
-    path: Path | None
-    rest_api_port: int
-    rest_api_host: str
-    model_name: str | None
-    model_base_path: Path | None
-    model_config_file: Path | None
-    rest_api_timeout_in_ms: int
-    rest_api_enable_cors_support: bool
-    allow_version_labels_for_unavailable_models: bool
-    enable_signature_method_name_check: bool
-    device: str
-    batch_sizes: str
-    shapes: tuple[str, ...]
-    tags: str
-    autotune: str
-    disabled_passes: tuple[str, ...]
-    disable_optimizer: bool
-    cache_dir: Path | None
-    max_enqueued_batches: int
-    grace: int
-    num_workers: int
-    worker: str | None
-    """The supervisor's `Post`, in a worker."""
-    verbose: bool
-
-    @property
-    def plans_shapes(self) -> bool:
-        """Whether the user chose what to compile."""
-        chosen = bool(self.shapes) or self.batch_sizes != options.BATCH_SIZES
-        tuned = self.autotune != options.AUTOTUNE_DEFAULT or bool(self.disabled_passes)
-        return chosen or tuned or self.disable_optimizer
 
 
 def serve(settings: Settings, *, started: float) -> None:
@@ -77,10 +41,12 @@ def serve(settings: Settings, *, started: float) -> None:
         models = loading.wanted(
             settings.path,
             model_name=settings.model_name,
-            model_base_path=settings.model_base_path,
-            model_config_file=settings.model_config_file,
+            model_base_path=_local(settings.model_base_path),
+            model_config_file=_local(settings.model_config_file),
         )
-        attached = target.select(settings.device)
+        threads.share_gpu(settings.per_process_gpu_memory_fraction, os.environ)
+        with threads.pool(settings.intra_op_threads):
+            attached = target.select(settings.device)
         with contextlib.ExitStack() as stack:
             saved_models = _Lazily(stack, settings, attached)
             device, host = _schedulers(settings, attached)
@@ -98,7 +64,13 @@ def serve(settings: Settings, *, started: float) -> None:
 def _socket(settings: Settings, post: Post | None) -> socket.socket:
     if post is not None:
         return socket.socket(fileno=post.socket)
+    if settings.rest_api_port is None:
+        raise UsageError("REST is off, and nothing else answers: pass --rest_api_port 8501")
     return server.bind(settings.rest_api_host, settings.rest_api_port)
+
+
+def _local(path: str | None) -> Path | None:
+    return source.local_path(path) if path is not None else None
 
 
 def _refuse_state(loaded: Sequence[tuple[Wanted, list[Ready]]]) -> None:
@@ -117,11 +89,12 @@ def _refuse_state(loaded: Sequence[tuple[Wanted, list[Ready]]]) -> None:
 def _schedulers(settings: Settings, attached: Target) -> tuple[Scheduler, Scheduler]:
     """Of the device, and of the host's segments."""
     limit = settings.max_enqueued_batches
+    stages = settings.inter_op_threads or os.cpu_count() or 1
     # An accelerator runs one program at a time: a quick one would keep the loop waiting for it.
     quick = QUICK_SECONDS if attached.platform == "cpu" else 0.0
     return (
         Scheduler(name=attached.platform, max_enqueued_batches=limit, quick_seconds=quick),
-        Scheduler(name="host", threads=os.cpu_count() or 1, max_enqueued_batches=limit),
+        Scheduler(name="host", threads=stages, max_enqueued_batches=limit),
     )
 
 

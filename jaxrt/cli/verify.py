@@ -5,11 +5,12 @@ from pathlib import Path
 import click
 
 from jaxrt.cli import console, options
+from jaxrt.cli.flags.command import FlagCommand
 from jaxrt.cli.tables import error_cells
 from jaxrt.errors import VerificationError
 
 
-@click.command(epilog="Example: jaxrt verify model.jaxrt --against model/")
+@click.command(cls=FlagCommand, epilog="Example: jaxrt verify model.jaxrt --against model/")
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option(
     "--against",

@@ -7,17 +7,22 @@ import sys
 import time
 from collections.abc import Sequence
 
+from jaxrt.cli.settings import Settings
+from jaxrt.errors import UsageError
 from jaxrt.serving import workers
 
 log = logging.getLogger("jaxrt.serving")
 
 
-def supervise(host: str, port: int, count: int, *, started: float) -> None:
-    """Serves with `count` processes that are given this one's arguments; returns after a stop.
+def supervise(settings: Settings, *, started: float) -> None:
+    """Serves with several processes that are given this one's arguments; returns after a stop.
 
     Raises SystemExit with a worker's exit code when one cannot start, with 1 when one failed to
-    finish its requests, and UsageError when the port is taken.
+    finish its requests, and UsageError when REST is off or its port is taken.
     """
+    host, port, count = settings.rest_api_host, settings.rest_api_port, settings.num_workers
+    if port is None:
+        raise UsageError("--num-workers: processes share the REST port; pass --rest_api_port too")
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(sock) for sock in workers.bind(host, port, count)]
         bound = sockets[0].getsockname()[1]
