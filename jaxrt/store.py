@@ -70,19 +70,28 @@ class Store:
         through; ArtifactError when it did not leave a whole artifact. `build` must not ask for
         the same key.
         """
-        if not _KEY.fullmatch(key):
-            raise ValueError(f"key {key!r}: want what entry_key gives")
-        self.root.mkdir(parents=True, exist_ok=True)
+        found = self.find(key)
+        if found is not None:
+            return found
         entry = self.root / key
-        with self._locked(key, fcntl.LOCK_SH):
-            if _whole(entry):
-                return self._used(entry)
         with self._locked(key, fcntl.LOCK_EX):
             if not _whole(entry):  # another process may have built it while we waited
                 _remove(entry)
                 build(entry)
                 open_artifact(entry).close()
             return self._used(entry)
+
+    def find(self, key: str) -> Path | None:
+        """The artifact of `key`, just verified; None when it is not there, or damaged.
+
+        Waits for a process that builds it.
+        """
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"key {key!r}: want what entry_key gives")
+        self.root.mkdir(parents=True, exist_ok=True)
+        entry = self.root / key
+        with self._locked(key, fcntl.LOCK_SH):
+            return self._used(entry) if _whole(entry) else None
 
     def prune(self, max_bytes: int, *, idle_seconds: float = 600.0) -> list[Path]:
         """Remove entries, the longest unused first, until the others take at most `max_bytes`.

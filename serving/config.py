@@ -6,7 +6,7 @@ config/file_system_storage_path_source.proto and the checks of model_servers/ser
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,19 +84,54 @@ def parse(text: str, *, where: str) -> tuple[ModelConfig, ...]:
 
     Raises UsageError that begins with `where` and goes on in TensorFlow Serving's words.
     """
+    return parse_set(text, where=where) or ()
+
+
+def parse_set(
+    text: str, *, where: str, live: Collection[str] = ()
+) -> tuple[ModelConfig, ...] | None:
+    """As `parse`; None where the text has no list at all, which changes nothing in a reload.
+
+    `live` are the names of the models served now: their platform cannot be changed.
+    """
     message = _model_server_config()()
     textproto.parse(text, message, where=where)
     if message.WhichOneof("config") == "custom_model_config":
+        if live:
+            raise UsageError(f"{where}: {TRANSITION}")
         raise UsageError(
             f"{where}: Missing custom_model_config_loader: custom_model_config is not supported, "
             "list the models in model_config_list"
         )
-    configs = list(message.model_config_list.config)
+    if message.WhichOneof("config") is None:
+        return None
     try:
-        _check_list(configs)
-        return tuple(_model(config) for config in configs)
+        return listed(message.model_config_list, live=live)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
+
+
+TRANSITION = (
+    "Cannot transition to requested config. It is only legal to transition from one "
+    "ModelConfigList to another."
+)
+"""TensorFlow Serving's words for a reload that is no list."""
+
+
+def listed(message: Any, *, live: Collection[str] = ()) -> tuple[ModelConfig, ...]:
+    """The models of a ModelConfigList message, whichever package made its class.
+
+    Raises UsageError in TensorFlow Serving's words.
+    """
+    configs = list(message.config)
+    _check_list(configs)
+    for config in configs:
+        if config.name in live and (platform := _platform(config)) != PLATFORM:
+            raise UsageError(
+                f"Illegal to change a model's platform. For model {config.name} platform was "
+                f"{PLATFORM} and new platform requested is {platform}"
+            )
+    return tuple(_model(config) for config in configs)
 
 
 @functools.cache

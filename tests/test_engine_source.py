@@ -86,38 +86,18 @@ def test_of_two_names_of_one_version_the_last_by_name_wins(
         (Specific(()), []),
     ],
 )
-def test_policies_choose_among_the_versions_found(
-    tmp_path: Path, policy: Policy, versions: list[int]
-) -> None:
-    for version in (1, 3, 10):
-        (tmp_path / str(version)).mkdir()
-    found = source.aspired("m", tmp_path, policy)
-    assert [(v.version, v.path) for v in found] == [(n, tmp_path / str(n)) for n in versions]
+def test_policies_choose_among_the_versions_found(policy: Policy, versions: list[int]) -> None:
+    assert source.chosen([3, 10, 1], policy)[0] == versions
 
 
-def test_missing_specific_versions_are_only_logged(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "1").mkdir()
-    with caplog.at_level(logging.WARNING):
-        source.aspired("m", tmp_path, Specific((1, 43, 42)))
-    messages = [record.getMessage() for record in caplog.records]
-    assert [text for text in messages if "version 42" in text or "version 43" in text] == messages
-    assert len(messages) == 2
-    assert f"not found in {tmp_path}" in messages[0]
-
-
-def test_a_base_path_without_versions_is_only_logged(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING):
-        assert source.aspired("m", tmp_path, Latest()) == ()
-    assert f"No versions of servable m found under base path {tmp_path}" in caplog.text
+def test_specific_versions_that_are_missing_are_named() -> None:
+    assert source.chosen({1: "a"}, Specific((1, 43, 42))) == ([1], [42, 43])
+    assert source.chosen([], Latest(3)) == ([], [])
 
 
 def test_a_missing_base_path_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"gone: found no base path .*No such file"):
-        source.aspired("m", tmp_path / "gone", Latest())
+        source.scan(tmp_path / "gone")
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,8 @@ def wanted(
 
 def _configured(model: config.ModelConfig) -> Wanted:
     base = source.local_path(model.base_path)
-    versions = source.aspired(model.name, base, model.policy)
+    found = source.scan(base)
+    versions = tuple(source.VersionPath(n, found[n]) for n in source.chosen(found, model.policy)[0])
     if not versions:
         raise ModelError(
             f"model {model.name}: no version its policy wants is in {model.base_path}; add a "

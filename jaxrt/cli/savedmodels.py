@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import logging
+import shutil
 from pathlib import Path
 
 from jaxlib import version as jaxlib_version
@@ -15,6 +16,7 @@ from jaxrt.cli.tables import errors
 from jaxrt.compiler import Weights
 from jaxrt.converters import ondemand
 from jaxrt.converters.build import Options
+from jaxrt.errors import ModelError
 from jaxrt.store import Store, entry_key
 from jaxrt.target import Target
 from jaxrt.tuning.optimizer import Passes, optimizer
@@ -36,15 +38,16 @@ class Cache:
     """False: TensorFlow runs every signature as it is."""
     passes: Passes = Passes()
 
+    def find(self, path: Path) -> Path | None:
+        """The artifact of the SavedModel at `path`, if the store has it."""
+        return self.store.find(self._key(path)[0])
+
     def artifact(self, name: str, path: Path) -> Path:
-        """The artifact of the SavedModel at `path`, compiled now unless the store has it."""
-        options = self._options(path)
-        key = entry_key(
-            content=digest.content_hash(path),
-            options=options.to_json(),
-            fingerprint={"key": self.target.fingerprint},
-            versions={"jaxrt": __version__, "jaxlib": jaxlib_version.__version__},
-        )
+        """The artifact of the SavedModel at `path`, compiled now unless the store has it.
+
+        Raises ModelError when its files change meanwhile.
+        """
+        key, content, options = self._key(path)
 
         def build(destination: Path) -> None:
             log.info("%s: compiling %s", name, path)
@@ -58,11 +61,26 @@ class Cache:
                 allow_empty=True,
                 choices=self.store.root / building.TUNING,
             )
+            if digest.content_hash(path) != content:
+                shutil.rmtree(destination)  # else it would be taken for what it was made from
+                raise ModelError(f"{path}: its files changed while they were compiled")
             for row in errors(report):
                 if row[-1] != "ok":
                     log.warning("%s: against TensorFlow: %s", name, " ".join(filter(None, row)))
 
         return self.store.get_or_build(key, build)
+
+    def _key(self, path: Path) -> tuple[str, str, Options]:
+        """The key in the store, the content of the SavedModel, and how it is compiled."""
+        options = self._options(path)
+        content = digest.content_hash(path)
+        key = entry_key(
+            content=content,
+            options=options.to_json(),
+            fingerprint={"key": self.target.fingerprint},
+            versions={"jaxrt": __version__, "jaxlib": jaxlib_version.__version__},
+        )
+        return key, content, options
 
     def on_demand(self, path: Path, weights: Weights) -> ondemand.Compiler | None:
         """Compiles shapes nobody planned; `weights` are those of the loaded artifact.

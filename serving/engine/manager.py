@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from jaxrt.errors import Code, FailedPrecondition, InvalidArgument, NotFound
@@ -19,6 +19,7 @@ class Drainable(Servable, Protocol):
 
 @dataclasses.dataclass(slots=True)
 class _Model:
+    configured: bool = True
     statuses: dict[int, VersionStatus] = dataclasses.field(default_factory=dict)
     servables: dict[int, Drainable] = dataclasses.field(default_factory=dict)
     labels: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -77,9 +78,22 @@ class Manager:
 
     def ready(self) -> bool:
         """As Models says."""
-        return not self._draining and all(
-            any(model.available(v) for v in model.servables) for model in self._models.values()
-        )
+        return not self._draining and not self.missing()
+
+    def missing(self) -> list[str]:
+        """The configured models without an AVAILABLE version."""
+        return [
+            name
+            for name, model in self._models.items()
+            if model.configured and not any(model.available(v) for v in model.servables)
+        ]
+
+    def configure(self, names: Collection[str]) -> None:
+        """From now on these are the models of this server; what is known of others stays listed."""
+        for name in names:
+            self._models.setdefault(name, _Model())
+        for name, model in self._models.items():
+            model.configured = name in names
 
     def add(self, servable: Drainable, labels: Iterable[str] = ()) -> None:
         """A version that is warm: AVAILABLE from now on, under these labels too."""
@@ -96,7 +110,22 @@ class Manager:
         `allow_unavailable` lets a new label (never a moved one) point to a version that is not
         loaded yet. Raises FailedPrecondition with TensorFlow Serving's text.
         """
-        model = self._models.setdefault(name, _Model())
+        self._check_labels(name, labels, allow_unavailable)
+        self._models.setdefault(name, _Model()).labels = dict(labels)
+
+    def set_all_labels(
+        self, labels: Mapping[str, Mapping[str, int]], *, allow_unavailable: bool = False
+    ) -> None:
+        """Replaces the labels of all models, by name: all of them or, on an error, none."""
+        for name, found in labels.items():
+            self._check_labels(name, found, allow_unavailable)
+        for model in self._models.values():
+            model.labels = {}
+        for name, found in labels.items():
+            self._models.setdefault(name, _Model()).labels = dict(found)
+
+    def _check_labels(self, name: str, labels: Mapping[str, int], allow_unavailable: bool) -> None:
+        model = self._models.get(name, _Model())
         for label, version in labels.items():
             known = label in model.labels
             if known and model.labels[label] == version:
@@ -106,7 +135,6 @@ class Manager:
                     f"Request to assign label to version {version} of model {name}, which is not "
                     "currently available for inference"
                 )
-        model.labels = dict(labels)
 
     def set_state(
         self,
@@ -129,6 +157,10 @@ class Manager:
         model.statuses[version] = VersionStatus(
             version=version, state=state, code=code, message=message
         )
+
+    def release(self, name: str, version: int) -> None:
+        """Forgets the servable of a version; who has it from `get` keeps it."""
+        self._models[name].servables.pop(version, None)
 
     async def drain(self, grace: float) -> bool:
         """Not ready from now on; every accepted request is finished, then all devices stop.

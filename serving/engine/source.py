@@ -4,6 +4,7 @@ import dataclasses
 import enum
 import logging
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from jaxrt.errors import ModelError
@@ -114,32 +115,17 @@ def scan(base_path: Path) -> dict[int, Path]:
     return dict(sorted(found.items(), reverse=True))
 
 
-def aspired(name: str, base_path: Path, policy: Policy) -> tuple[VersionPath, ...]:
-    """The versions of model `name` that `policy` wants served now, highest first.
-
-    Raises ModelError when `base_path` cannot be listed; finding no version is only logged, since
-    one may be copied there later.
-    """
-    found = scan(base_path)
+def chosen(found: Collection[int], policy: Policy) -> tuple[list[int], list[int]]:
+    """The versions that `policy` wants served of those found, highest first; and those it lacks."""
+    highest_first = sorted(found, reverse=True)
     match policy:
         case Latest(count):
-            wanted = list(found)[: max(count, 1)]
+            return highest_first[: max(count, 1)], []
         case All():
-            wanted = list(found)
+            return highest_first, []
         case Specific(versions):
-            wanted = [number for number in found if number in set(versions)]
-            for number in sorted(set(versions) - set(wanted)):
-                _log.warning(
-                    "model %s: version %d is wanted by its policy and not found in %s",
-                    name, number, base_path,
-                )  # fmt: skip
-    if not wanted:
-        _log.warning(
-            "No versions of servable %s found under base path %s. "
-            "Did you forget to name your leaf directory as a number (eg. '/1/')?",
-            name, base_path,
-        )  # fmt: skip
-    return tuple(VersionPath(number, found[number]) for number in wanted)
+            wanted = set(versions)
+            return [n for n in highest_first if n in wanted], sorted(wanted - set(found))
 
 
 def kind_of(path: Path) -> Kind | None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import functools
-from collections.abc import Mapping
+import weakref
+from collections.abc import Awaitable, Callable, Mapping
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
@@ -26,6 +28,9 @@ from jaxrt.serving.engine.servable import (
 from jaxrt.serving.engine.session import Session
 from jaxrt.serving.engine.unplanned import Compiled, Refused, Unplanned
 from jaxrt.specs import DTYPES, SignatureSpec, stage_key
+
+Arguments = ParamSpec("Arguments")
+T = TypeVar("T")
 
 
 class Version:
@@ -59,7 +64,7 @@ class Version:
         self.scheduler = scheduler
         self._session: Session | None = None
         if batching is not None:
-            self._session = Session(self.signatures, *batching, self._whole)
+            self._session = Session(self.signatures, *batching, _unowned(self._whole))
         self._refused = {k: s.refused for k, s in signatures.items() if s.refused is not None}
         devices = _device_programs(signatures)
         self._planned = {k: Planned(title(name, version, k), s) for k, s in devices.items()}
@@ -188,7 +193,7 @@ class Version:
         for number, stage in enumerate(signature.stages):
             name = stage_key(key, number)
             if stage.host is None:
-                stages.append((stage, functools.partial(self._run, name)))
+                stages.append((stage, functools.partial(_unowned(self._run), name)))
                 continue
             where = title(self.name, self.version, name)
             if host is None:
@@ -239,6 +244,19 @@ class Version:
             if isinstance(known, Compiled) and known.rows is Rows.INDEPENDENT:
                 programs[other] = known.program
         return planned.lane(programs, values)
+
+
+def _unowned(run: Callable[Arguments, Awaitable[T]]) -> Callable[Arguments, Awaitable[T]]:
+    """A method that does not keep its object: one that kept itself would stay in memory when it is
+    unloaded, until a collection that stops every request looks for it."""
+    method = weakref.WeakMethod(run)
+
+    def call(*arguments: Arguments.args, **named: Arguments.kwargs) -> Awaitable[T]:
+        found = method()
+        assert found is not None  # whoever waits for an answer holds the version
+        return found(*arguments, **named)
+
+    return call
 
 
 def _device_programs(

@@ -1,0 +1,64 @@
+"""How SavedModels are compiled: what a server and the processes that compile for it agree on."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxrt.cli import options, threads
+from jaxrt.target import Target
+
+if TYPE_CHECKING:  # imports the converters, which a server of artifacts does without
+    from jaxrt.cli.building import Bridges
+    from jaxrt.cli.savedmodels import Cache
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Choices:
+    """Flags by their names, in a form that JSON can carry."""
+
+    cache_dir: str | None
+    """None: the user's cache."""
+    device: str
+    batch_sizes: str
+    shapes: tuple[str, ...]
+    tags: str
+    autotune: str
+    disabled_passes: tuple[str, ...]
+    disable_optimizer: bool
+    intra_op_threads: int | None
+    verbose: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Choices":
+        lists = {name: tuple(value[name]) for name in ("shapes", "disabled_passes")}
+        return cls(**{**value, **lists})
+
+    def target(self) -> Target:
+        """The device, attached to this process. Raises DeviceError."""
+        from jaxrt import target
+
+        with threads.pool(self.intra_op_threads):
+            return target.select(self.device)
+
+    def cache(self, attached: Target, bridges: "Bridges") -> "Cache":
+        """What compiles in this process. Raises UsageError."""
+        from jaxrt.cli import building
+        from jaxrt.cli.savedmodels import Cache
+        from jaxrt.store import Store
+
+        directory = Path(self.cache_dir) if self.cache_dir else building.default_cache()
+        return Cache(
+            store=Store(Path(os.path.abspath(directory))),
+            target=attached,
+            bridges=bridges,
+            batch_sizes=options.buckets(self.batch_sizes),
+            shapes=self.shapes,
+            tags=options.tag_list(self.tags),
+            optimize=not self.disable_optimizer,
+            passes=building.passes(self.autotune, self.disabled_passes),
+        )
