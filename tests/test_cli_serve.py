@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from endtoend import ROWS, Artifact, Case, Server, bridges_of, run, signed, without_tensorflow
 
-from jaxrt.converters import tfrecord, warmup
+from jaxrt import tfrecord, warmups
 from jaxrt.manifest import Manifest
 
 pytest_plugins = ("endtoend_fixtures",)
@@ -308,7 +308,7 @@ def write_warm_up(model: Path, signature: str, alias: str, shape: tuple[int, ...
     spec = field(1, field(3, signature.encode()))
     record = field(6, field(1, spec, field(2, field(1, alias.encode()), tensor)))
     length = struct.pack("<Q", len(record))
-    path = model / warmup.FILE
+    path = model / warmups.FILE
     path.parent.mkdir()
     path.write_bytes(length + tfrecord.masked(length) + record + tfrecord.masked(record))
 

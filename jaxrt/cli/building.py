@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from jaxrt import digest
+from jaxrt import digest, warmups
 from jaxrt.artifact import ArtifactWriter, open_artifact
 from jaxrt.buckets import Buckets
 from jaxrt.cli.console import Steps
 from jaxrt.converters import build as builder
-from jaxrt.converters import planning, warmup
+from jaxrt.converters import planning
 from jaxrt.converters.worker import Bridge
 from jaxrt.errors import UsageError
 from jaxrt.manifest import Manifest
@@ -88,7 +88,7 @@ def choose(
 ) -> builder.Options:
     """The options of a build; shapes of a warm-up file in the SavedModel become planned ones."""
     observed: dict[str, list[Any]] = {}
-    for signature, found in warmup.planned_shapes(path):
+    for signature, found in warmups.planned_shapes(path):
         observed.setdefault(signature, []).append(found)
     return builder.Options(
         buckets=batch_sizes,

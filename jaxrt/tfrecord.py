@@ -13,11 +13,16 @@ import numpy as np
 
 from jaxrt.errors import ModelError
 
+
+class NotATFRecord(ModelError):
+    """A length or a checksum is not right."""
+
+
 _MASK = 0xA282EAD8
 
 
 def records(path: Path) -> Iterator[bytes]:
-    """The records, in order. Raises ModelError where a length or a checksum is not right."""
+    """The records, in order. Raises NotATFRecord where it ends or is altered."""
     size = path.stat().st_size
     with path.open("rb") as file:
         while head := file.read(12):
@@ -92,8 +97,8 @@ def _table() -> "np.ndarray[tuple[int], np.dtype[np.uint32]]":
 _TABLE = _table()
 
 
-def _broken(path: Path, at: int) -> ModelError:
-    return ModelError(
+def _broken(path: Path, at: int) -> NotATFRecord:
+    return NotATFRecord(
         f"{path}: byte {at}: found no record with its checksums, want a TFRecord; "
         "Please verify your warmup data is in TFRecord format."
     )

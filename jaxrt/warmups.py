@@ -1,9 +1,12 @@
-"""The shapes in a SavedModel's warm-up file, read without TensorFlow.
+"""Warm-up files: requests that a SavedModel brings along, read without TensorFlow.
 
 The format is TensorFlow Serving's: `assets.extra/tf_serving_warmup_requests`, a TFRecord file of
-PredictionLog messages (tensorflow_serving/apis/prediction_log.proto).
+PredictionLog messages (tensorflow_serving/apis/prediction_log.proto). The texts of errors are those
+of servables/tensorflow/saved_model_warmup_util.cc.
 """
 
+import dataclasses
+import enum
 import functools
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +15,14 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from jaxrt.converters.tfrecord import records
 from jaxrt.errors import ModelError
 from jaxrt.program import Shapes
+from jaxrt.tfrecord import records
 
 FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 
 LIMIT = 1000
-"""WarmupConsts::kMaxNumRecords in tensorflow_serving/servables/tensorflow/saved_model_warmup.cc."""
+"""WarmupConsts::kMaxNumRecords."""
 
 EXAMPLES = "inputs"
 """The alias that Classify and Regress feed: kClassifyInputs, kRegressInputs in TensorFlow."""
@@ -44,63 +47,119 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "ExamplesRequest": {"model_spec": (1, "ModelSpec"), "input": (2, "Examples")},
     "Task": {"model_spec": (1, "ModelSpec")},
     "MultiInferenceRequest": {"tasks": (1, "Task[]"), "input": (2, "Examples")},
-    "PredictLog": {"request": (1, "PredictRequest")},
-    "ExamplesLog": {"request": (1, "ExamplesRequest")},
-    "MultiInferenceLog": {"request": (1, "MultiInferenceRequest")},
+    # ClassifyLog, RegressLog, PredictLog and MultiInferenceLog are alike.
+    "Log": {"request": (1, "bytes")},
     "PredictionLog": {
-        "classify_log": (2, "ExamplesLog"),
-        "regress_log": (3, "ExamplesLog"),
-        "multi_inference_log": (4, "MultiInferenceLog"),
+        "classify_log": (2, "Log"),
+        "regress_log": (3, "Log"),
+        "multi_inference_log": (4, "Log"),
         "session_run_log": (5, "Blob"),
-        "predict_log": (6, "PredictLog"),
+        "predict_log": (6, "Log"),
         "predict_streamed_log": (7, "Blob"),
     },
 }
+_ONEOFS = {"PredictionLog": "log_type"}
+"""Messages whose fields exclude each other."""
 _PACKAGE = "jaxrt.warmup"
 
 
-def planned_shapes(model: Path) -> list[tuple[str, Shapes]]:
-    """(signature, alias → shape) of every request in the file, in its order; none without a file.
+class Kind(enum.Enum):
+    """Which API a request is for; the value is the log's name in PredictionLog."""
 
-    `model` is a version's directory. Raises ModelError where TensorFlow Serving refuses the load:
-    no TFRecord, a record that is no PredictionLog, more than 1000 records, session_run_log and
-    predict_streamed_log.
+    CLASSIFY = "classify_log"
+    REGRESS = "regress_log"
+    MULTI_INFERENCE = "multi_inference_log"
+    PREDICT = "predict_log"
+
+
+_REQUESTS = {
+    Kind.CLASSIFY: "ExamplesRequest",
+    Kind.REGRESS: "ExamplesRequest",
+    Kind.MULTI_INFERENCE: "MultiInferenceRequest",
+    Kind.PREDICT: "PredictRequest",
+}
+
+
+class NotReplayed(ModelError):
+    """A log that TensorFlow Serving does not replay: session_run_log or predict_streamed_log."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """One request of the file."""
+
+    kind: Kind
+    serialized: bytes
+    """A PredictRequest, ClassificationRequest, RegressionRequest or MultiInferenceRequest."""
+    where: str
+    """File and record, for messages."""
+
+
+def requests(version: Path) -> Iterator[Request]:
+    """The requests of a version's directory, in their order; none without a file.
+
+    Records without a log are skipped, as there. Raises where TensorFlow Serving refuses the load:
+    NotATFRecord, NotReplayed, and ModelError for a record that is no PredictionLog and for more
+    than 1000 records.
     """
-    path = model / FILE
+    path = version / FILE
     if not path.is_file():
-        return []
-    found: list[tuple[str, Shapes]] = []
+        return
     for number, record in enumerate(records(path)):
         if number >= LIMIT:
             raise ModelError(
-                f"{path}: Number of warmup records exceeds the maximum ({LIMIT}); keep one of "
+                f"Number of warmup records exceeds the maximum ({LIMIT}) at {path}; keep one of "
                 "each shape"
             )
-        found += _requests(record, f"{path}: record {number}")
-    return found
+        where = f"{path}: record {number}"
+        log = _parsed("PredictionLog", record, where)
+        kind = log.WhichOneof("log_type")
+        if kind in ("session_run_log", "predict_streamed_log"):
+            field = log.DESCRIPTOR.fields_by_name[kind].number
+            raise NotReplayed(
+                f"Unsupported log_type for warmup: {field} ({where}: found a {kind}, want "
+                "predict_log or the like; leave it out)"
+            )
+        if kind is not None:
+            serialized = getattr(log, kind).request
+            yield Request(kind=Kind(kind), serialized=serialized, where=where)
 
 
-def _requests(record: bytes, where: str) -> Iterator[tuple[str, Shapes]]:
-    log = _message_class("PredictionLog")()
+def planned_shapes(version: Path) -> list[tuple[str, Shapes]]:
+    """(signature, alias → shape) of every request in the file, in its order; none without a file.
+
+    Raises as `requests`, and ModelError for requests that are none.
+    """
+    return [found for request in requests(version) for found in _shapes(request)]
+
+
+def unreadable(where: str, size: int) -> ModelError:
+    """A record of so many bytes is no PredictionLog, or holds no request."""
+    return ModelError(
+        f"{where}: Failed to parse warmup record: want a PredictionLog of {size} bytes; "
+        "write the file again"
+    )
+
+
+def _shapes(request: Request) -> Iterator[tuple[str, Shapes]]:
+    found = _parsed(_REQUESTS[request.kind], request.serialized, request.where)
+    match request.kind:
+        case Kind.PREDICT:
+            yield _predict(found, request.where)
+        case Kind.MULTI_INFERENCE:
+            for task in found.tasks:
+                yield _signature(task.model_spec), {EXAMPLES: (_count(found.input),)}
+        case _:
+            yield _signature(found.model_spec), {EXAMPLES: (_count(found.input),)}
+
+
+def _parsed(name: str, data: bytes, where: str) -> Any:
+    message = _message_class(name)()
     try:
-        log.ParseFromString(record)
+        message.ParseFromString(data)
     except DecodeError:
-        raise ModelError(
-            f"{where}: Failed to parse warmup record: want a PredictionLog of {len(record)} bytes; "
-            "write the file again"
-        ) from None
-    for kind in ("session_run_log", "predict_streamed_log"):
-        if log.HasField(kind):
-            raise ModelError(f"{where}: found a {kind}, want predict_log or the like; leave it out")
-    if log.HasField("predict_log"):
-        yield _predict(log.predict_log.request, where)
-    for examples in (log.classify_log, log.regress_log):
-        if examples.HasField("request"):
-            request = examples.request
-            yield _signature(request.model_spec), {EXAMPLES: (_count(request.input),)}
-    request = log.multi_inference_log.request
-    for task in request.tasks:
-        yield _signature(task.model_spec), {EXAMPLES: (_count(request.input),)}
+        raise unreadable(where, len(data)) from None
+    return message
 
 
 def _predict(request: Any, where: str) -> tuple[str, Shapes]:
@@ -133,8 +192,12 @@ def _message_class(name: str) -> Any:
     )
     for message, fields in _MESSAGES.items():
         described = file.message_type.add(name=message)
+        if message in _ONEOFS:
+            described.oneof_decl.add(name=_ONEOFS[message])
         for field, (number, kind) in fields.items():
             described.field.append(_field(field, number, kind))
+            if message in _ONEOFS:
+                described.field[-1].oneof_index = 0
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
@@ -157,5 +220,6 @@ def _field(name: str, number: int, kind: str) -> Any:
         "int64": proto.TYPE_INT64,
         "bool": proto.TYPE_BOOL,
         "string": proto.TYPE_STRING,
+        "bytes": proto.TYPE_BYTES,
     }[kind]
     return proto(name=name, number=number, label=label, type=scalar)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxrt.converters import tfrecord, warmup
+from jaxrt import tfrecord, warmups
 from jaxrt.errors import ModelError
 
 # Written by TensorFlow 2.21 and tensorflow-serving-api 2.21: a predict_log (signature `s`, a
@@ -36,14 +36,14 @@ def field(number: int, *parts: bytes) -> bytes:
 
 
 def model(tmp_path: Path, content: bytes) -> Path:
-    path = tmp_path / warmup.FILE
+    path = tmp_path / warmups.FILE
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     return tmp_path
 
 
 def test_the_shapes_of_a_file_that_tensorflow_serving_wrote(tmp_path: Path) -> None:
-    assert warmup.planned_shapes(model(tmp_path, WRITTEN)) == [
+    assert warmups.planned_shapes(model(tmp_path, WRITTEN)) == [
         ("s", {"a": (2, 3), "b": ()}),
         ("serving_default", {"inputs": (2,)}),
         ("q", {"inputs": (1,)}),
@@ -51,18 +51,18 @@ def test_the_shapes_of_a_file_that_tensorflow_serving_wrote(tmp_path: Path) -> N
 
 
 def test_a_model_without_the_file_has_no_shapes(tmp_path: Path) -> None:
-    assert warmup.planned_shapes(tmp_path) == []
+    assert warmups.planned_shapes(tmp_path) == []
 
 
 def test_an_empty_file_has_no_shapes(tmp_path: Path) -> None:
-    assert warmup.planned_shapes(model(tmp_path, b"")) == []
+    assert warmups.planned_shapes(model(tmp_path, b"")) == []
 
 
 def test_a_regression_counts_its_examples(tmp_path: Path) -> None:
     examples = field(1, field(1, field(1)), field(1), field(1))
     request = field(1, field(3, b"r")) + field(2, examples)
     record = field(3, field(1, request))
-    assert warmup.planned_shapes(model(tmp_path, framed(record))) == [("r", {"inputs": (3,)})]
+    assert warmups.planned_shapes(model(tmp_path, framed(record))) == [("r", {"inputs": (3,)})]
 
 
 @pytest.mark.parametrize("at", [0, 9, 30, 120, -1])
@@ -70,46 +70,48 @@ def test_a_flipped_bit_is_found(tmp_path: Path, at: int) -> None:
     broken = bytearray(WRITTEN)
     broken[at] ^= 1
     with pytest.raises(ModelError, match=r"byte \d+: found no record.*in TFRecord format\.$"):
-        warmup.planned_shapes(model(tmp_path, bytes(broken)))
+        warmups.planned_shapes(model(tmp_path, bytes(broken)))
 
 
 @pytest.mark.parametrize("length", [5, 12, 40, len(WRITTEN) - 1])
 def test_a_truncated_file_is_found(tmp_path: Path, length: int) -> None:
     with pytest.raises(ModelError, match="want a TFRecord"):
-        warmup.planned_shapes(model(tmp_path, WRITTEN[:length]))
+        warmups.planned_shapes(model(tmp_path, WRITTEN[:length]))
 
 
 def test_a_length_beyond_the_file_is_not_allocated(tmp_path: Path) -> None:
     length = struct.pack("<Q", 2**62)
     with pytest.raises(ModelError, match="byte 0"):
-        warmup.planned_shapes(model(tmp_path, length + tfrecord.masked(length)))
+        warmups.planned_shapes(model(tmp_path, length + tfrecord.masked(length)))
 
 
 def test_a_record_that_is_no_message_is_found(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="record 1: Failed to parse warmup record"):
-        warmup.planned_shapes(model(tmp_path, framed(b"", b"\xff\xff\xff")))
+        warmups.planned_shapes(model(tmp_path, framed(b"", b"\xff\xff\xff")))
 
 
 @pytest.mark.parametrize(("number", "kind"), [(5, "session_run_log"), (7, "predict_streamed_log")])
 def test_logs_that_tensorflow_serving_does_not_replay_are_refused(
     tmp_path: Path, number: int, kind: str
 ) -> None:
-    with pytest.raises(ModelError, match=f"record 0: found a {kind}"):
-        warmup.planned_shapes(model(tmp_path, framed(field(number))))
+    with pytest.raises(
+        ModelError, match=f"Unsupported log_type for warmup: {number} .*record 0: found a {kind}"
+    ):
+        warmups.planned_shapes(model(tmp_path, framed(field(number))))
 
 
 def test_a_tensor_of_unknown_shape_is_refused(tmp_path: Path) -> None:
     unknown = field(2, b"\x18\x01")
     request = field(2, field(1, b"x") + field(2, unknown))
     with pytest.raises(ModelError, match="record 0: input 'x' has no shape"):
-        warmup.planned_shapes(model(tmp_path, framed(field(6, field(1, request)))))
+        warmups.planned_shapes(model(tmp_path, framed(field(6, field(1, request)))))
 
 
 def test_a_thousand_records_are_read_and_one_more_is_refused(tmp_path: Path) -> None:
     whole = model(tmp_path / "a", framed(b"") * 1000)
-    assert warmup.planned_shapes(whole) == []
+    assert warmups.planned_shapes(whole) == []
     with pytest.raises(ModelError, match=r"exceeds the maximum \(1000\)"):
-        warmup.planned_shapes(model(tmp_path / "b", framed(b"") * 1001))
+        warmups.planned_shapes(model(tmp_path / "b", framed(b"") * 1001))
 
 
 @pytest.mark.parametrize(
