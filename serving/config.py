@@ -68,15 +68,19 @@ class ModelConfig:
 
 def read(path: Path) -> tuple[ModelConfig, ...]:
     """The models of the configuration file at `path`; UsageError when it is wrong."""
+    return parse(read_text(path), where=str(path))
+
+
+def read_text(path: Path) -> str:
+    """The configuration file at `path`; UsageError when it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise UsageError(
             f"{path}: cannot read it ({reason}), want a ModelServerConfig text proto: "
             "correct --model_config_file"
         ) from error
-    return parse(text, where=str(path))
 
 
 def parse(text: str, *, where: str) -> tuple[ModelConfig, ...]:
@@ -109,6 +113,21 @@ def parse_set(
         return listed(message.model_config_list, live=live)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
+
+
+def from_bytes(serialized: bytes, *, live: Collection[str] = ()) -> tuple[ModelConfig, ...]:
+    """As `parse_set`, of a serialized ModelServerConfig that must have a list.
+
+    Raises UsageError in TensorFlow Serving's words, google.protobuf.message.DecodeError where the
+    bytes are no such message.
+    """
+    message = _model_server_config().FromString(serialized)
+    if message.WhichOneof("config") != "model_config_list":
+        raise UsageError(
+            "ServerModelConfig type not supported by HandleReloadConfigRequest. Only "
+            "ModelConfigList is currently supported"
+        )
+    return listed(message.model_config_list, live=live)
 
 
 TRANSITION = (

@@ -47,7 +47,17 @@ def body(outputs: HostTensors, spec: SignatureSpec, examples: int) -> bytes:
     """`{"results": [[["label", score], ...], ...]}`, an item for each of `examples`.
 
     Labels are `""` without classes, scores are 0.0 without scores; labels are not validated as
-    UTF-8. Raises InvalidArgument unless each output is [examples, classes] of its dtype.
+    UTF-8. Raises what `results` raises.
+    """
+    return _results(*results(outputs, spec, examples))
+
+
+def results(
+    outputs: HostTensors, spec: SignatureSpec, examples: int
+) -> tuple[Array | None, Array | None]:
+    """Classes and scores, one of which may be missing.
+
+    Raises InvalidArgument unless each is [examples, classes] of its dtype.
     """
     classes, scores = outputs.get(CLASSES), outputs.get(SCORES)
     if classes is not None:
@@ -61,7 +71,7 @@ def body(outputs: HostTensors, spec: SignatureSpec, examples: int) -> bytes:
             "Tensors class and score should match in dim_size(1)."
             f" Got {classes.shape[1]} vs. {scores.shape[1]}"
         )
-    return _results(classes, scores)
+    return classes, scores
 
 
 def _check_output(alias: str, array: Array, spec: SignatureSpec, dtype: str, examples: int) -> None:

@@ -9,7 +9,7 @@ from jaxrt.serving.engine.servable import HostTensors
 from jaxrt.serving.rest.examples import INPUTS
 from jaxrt.serving.rest.number_text import texts
 from jaxrt.serving.rest.signature_text import signature_text
-from jaxrt.serving.rest.tensors import shape_text
+from jaxrt.serving.rest.tensors import Array, shape_text
 from jaxrt.specs import DTYPES, SignatureSpec
 
 METHOD = "tensorflow/serving/regress"
@@ -38,7 +38,13 @@ def check(spec: SignatureSpec, method_name: bool) -> None:
 
 
 def body(outputs: HostTensors, spec: SignatureSpec, examples: int) -> bytes:
-    """`{"results": [3.0, 4.0]}`, a value for each of `examples`.
+    """`{"results": [3.0, 4.0]}`, a value for each of `examples`. Raises what `results` raises."""
+    values = results(outputs, spec, examples)
+    return b'{\n    "results": [' + ", ".join(texts(values)).encode() + b"]\n}"
+
+
+def results(outputs: HostTensors, spec: SignatureSpec, examples: int) -> Array:
+    """[examples] float32.
 
     Raises InvalidArgument unless the output is float32 and [examples] or [examples, 1].
     """
@@ -55,4 +61,4 @@ def body(outputs: HostTensors, spec: SignatureSpec, examples: int) -> bytes:
     dtype = DTYPES[spec.outputs[OUTPUTS].dtype].proto
     if dtype != "DT_FLOAT":
         raise InvalidArgument(f"Expected output Tensor of DT_FLOAT.  Got: {dtype}")
-    return b'{\n    "results": [' + ", ".join(texts(values.ravel())).encode() + b"]\n}"
+    return values.ravel()

@@ -1,0 +1,1 @@
+"""gRPC: TensorFlow Serving's services over HTTP/2, on the event loop that serves HTTP."""
