@@ -17,7 +17,6 @@ from jaxrt.cli import building, loading
 from jaxrt.errors import RequestError
 from jaxrt.serving.engine.metrics import Metrics
 from jaxrt.serving.engine.scheduler import Scheduler
-from jaxrt.serving.engine.source import VersionPath
 from jaxrt.serving.engine.version import Version
 
 Values = dict[str, np.ndarray[Any, Any]]
@@ -90,17 +89,15 @@ class _Engine:
             host_scheduler=schedulers[1],
             saved_models=_no_saved_models,
         )
-        wanted = [
-            loading.Wanted(name=name, versions=(VersionPath(version=1, path=Path(path)),))
+        self._versions = {
+            name: loading.load_version(name, 1, Path(path), plan).version
             for name, path in artifacts.items()
-        ]
-        loaded = loading.load(wanted, plan, steps=Silent())
-        self._versions = {model.name: ready.version for model, (ready,) in loaded}
+        }
 
     def serve(self, model: str, requests: Sequence[Request]) -> Service:
-        before = self._metrics.batches.value
+        before = self._metrics.snapshot().batches
         answers = self._runner.run(self._together(self._versions[model], requests))
-        return Service(answers=answers, runs=self._metrics.batches.value - before)
+        return Service(answers=answers, runs=self._metrics.snapshot().batches - before)
 
     async def _together(self, version: Version, requests: Sequence[Request]) -> list[Answer]:
         return await asyncio.gather(*(_answered(version, *request) for request in requests))

@@ -131,7 +131,7 @@ def test_requests_pile_up_while_the_device_is_busy_and_share_the_next_batch() ->
         assert len(device.threads) == 1 and threading.get_ident() not in device.threads
         seen = scheduler.metrics.snapshot()
         assert (seen.batches, seen.rows, seen.padding_rows) == (2, 6, 3)
-        assert seen.queue_seconds.count == 4 and seen.device_seconds.count == 2
+        assert seen.queue_seconds.count == 4 and seen.run_seconds.count == 2
         await ended(scheduler, device)
 
     run(scenario)

@@ -5,6 +5,7 @@ from collections.abc import Hashable, Mapping
 from types import MappingProxyType
 
 from jaxrt.buckets import Buckets
+from jaxrt.serving.engine.metrics import Metrics
 from jaxrt.serving.engine.servable import Loaded, Rows
 
 
@@ -30,6 +31,8 @@ class Lane:
     """Set apart from other lanes of the same programs: the shapes without rows, if flexible."""
     seconds: dict[int, float] = dataclasses.field(default_factory=dict)
     """Bucket → seconds on the device, filled by warm-up; buckets may be missing."""
+    metrics: Metrics | None = None
+    """Where its batches are counted; None: with those of their scheduler."""
     buckets: Buckets = dataclasses.field(init=False)
     key: Hashable = dataclasses.field(init=False)
     """Equal for lanes of the same programs (a lane holds them, so their ids stay taken)."""
@@ -45,9 +48,16 @@ class Lane:
         object.__setattr__(self, "key", key)
 
 
-def alone(title: str, program: Loaded, values: Mapping[str, bool] = MappingProxyType({})) -> Lane:
+def alone(
+    title: str,
+    program: Loaded,
+    values: Mapping[str, bool] = MappingProxyType({}),
+    metrics: Metrics | None = None,
+) -> Lane:
     """The lane of a program that takes exactly one request at exactly its shapes."""
-    return Lane(title=title, rows=Rows.DEPENDENT, programs={1: program}, values=values)
+    return Lane(
+        title=title, rows=Rows.DEPENDENT, programs={1: program}, values=values, metrics=metrics
+    )
 
 
 def title(name: str, version: int, signature: str) -> str:

@@ -1,71 +1,13 @@
-"""Counters and histograms of the engine: objects passed in, read by `snapshot()`."""
+"""What the engine counts: objects passed in, read by `snapshot()` or from their registry."""
 
-import bisect
 import dataclasses
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 
-
-class Counter:
-    """A number that only grows; safe to raise from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._value = 0
-
-    def add(self, amount: int = 1) -> None:
-        with self._lock:
-            self._value += amount
-
-    @property
-    def value(self) -> int:
-        return self._value
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Distribution:
-    """A histogram at one instant: counts[i] values were <= bounds[i], the last one above all."""
-
-    bounds: tuple[float, ...]
-    counts: tuple[int, ...]
-    """Not cumulative; one longer than `bounds`."""
-    total: float
-    """The sum of the values."""
-
-    @property
-    def count(self) -> int:
-        return sum(self.counts)
-
-
-class Histogram:
-    """Values by upper bound; safe to observe from any thread."""
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._lock = threading.Lock()
-        self._bounds = tuple(bounds)
-        self._counts = [0] * (len(self._bounds) + 1)
-        self._total = 0.0
-
-    def observe(self, value: float) -> None:
-        with self._lock:
-            self._counts[bisect.bisect_left(self._bounds, value)] += 1
-            self._total += value
-
-    def snapshot(self) -> Distribution:
-        with self._lock:
-            return Distribution(bounds=self._bounds, counts=tuple(self._counts), total=self._total)
-
-
-def geometric(first: float, growth: float, count: int) -> tuple[float, ...]:
-    """`count` bounds: first, first x growth, ..."""
-    return tuple(first * growth**i for i in range(count))
-
-
-# TensorFlow Serving's own buckets (batching_session/queuing_latency and processed_batch_size in
-# batching_session.cc), in seconds here instead of microseconds.
-QUEUE_BOUNDS = geometric(100e-6, 1.2, 52)
-DEVICE_BOUNDS = geometric(10e-6, 1.8, 33)
-ROW_BOUNDS = geometric(1, 2, 14)
+from jaxrt.serving.monitoring import families
+from jaxrt.serving.monitoring.families import Family
+from jaxrt.serving.monitoring.registry import Registry
+from jaxrt.serving.monitoring.series import Counter, Distribution, Histogram
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,47 +26,101 @@ class Snapshot:
     rejected: int
     batch_rows: Distribution
     queue_seconds: Distribution
-    device_seconds: Distribution
+    pad_seconds: Distribution
+    run_seconds: Distribution
 
 
 class Metrics:
-    """What the engine counts; one object for each scheduler, or one for all."""
+    """Of one version's programs on the device or on the host, or of a whole scheduler.
 
-    def __init__(self) -> None:
-        self.batches = Counter()
-        """Programs run on a device, retries and warm-up included."""
-        self.rows = Counter()
-        """Rows of requests in those runs; a program run alone counts one."""
-        self.padding_rows = Counter()
-        self.retried_tasks = Counter()
-        """Tasks run again by themselves because their batch failed."""
-        self.unplanned_compiles = Counter()
-        self.unplanned_failures = Counter()
-        self.fallbacks = Counter()
+    The methods are called from the threads that run batches; the counters are raised from one
+    thread each.
+    """
+
+    def __init__(
+        self,
+        registry: Registry | None = None,
+        model: str = "",
+        version: int = 0,
+        on: str = "device",
+    ) -> None:
+        """Without a registry nobody else sees the numbers. `on`: `device` or `host`."""
+        # Programs on the host share some series with those on the device.
+        self._lock = threading.Lock() if registry is None else registry.lock
+        self._registry = registry
+        self._of = (model, str(version))
+        self._padding_rows = self._counter(families.PADDING_ROWS, on)
+        self._batch_rows = self._histogram(families.BATCH_ROWS, on)
+        self._queue_seconds = self._histogram(families.QUEUE_SECONDS, on)
+        self._pad_seconds = self._histogram(families.STAGE_SECONDS, "pad")
+        self._run_seconds = self._histogram(families.STAGE_SECONDS, on)
+        self._retried = self._counter(families.RETRIED)
+        self._compile_seconds = self._histogram(families.STAGE_SECONDS, "compile")
+        self.unplanned_compiles = self._counter(families.UNPLANNED_COMPILES)
+        self.unplanned_failures = self._counter(families.UNPLANNED_FAILURES)
+        self.fallbacks = self._counter(families.FALLBACKS)
         """Requests of shapes without a program that were answered by other means."""
-        self.cancelled = Counter()
+        self.cancelled = self._counter(families.CANCELLED)
         """Requests whose caller went away before the answer."""
-        self.expired = Counter()
+        self.expired = self._counter(families.EXPIRED)
         """Requests answered DeadlineExceeded."""
-        self.rejected = Counter()
+        self.rejected = self._counter(families.REJECTED)
         """Requests refused because a queue was full."""
-        self.batch_rows = Histogram(ROW_BOUNDS)
-        self.queue_seconds = Histogram(QUEUE_BOUNDS)
-        self.device_seconds = Histogram(DEVICE_BOUNDS)
+
+    def waited(self, seconds: Iterable[float]) -> None:
+        """The requests of a batch have been in the queue for so long."""
+        with self._lock:
+            for one in seconds:
+                self._queue_seconds.observe(one)
+
+    def ran(self, rows: int, padding: int, pad: float, seconds: float) -> None:
+        """A batch of `rows`, and `padding` more, was laid out in `pad` seconds and ran.
+
+        Retries are batches too; a program run alone counts one row.
+        """
+        with self._lock:
+            self._batch_rows.observe(rows)
+            if padding:
+                self._padding_rows.add(padding)
+            self._pad_seconds.observe(pad)
+            self._run_seconds.observe(seconds)
+
+    def retried(self) -> None:
+        """A request runs again by itself because its batch failed."""
+        with self._lock:
+            self._retried.add()
+
+    def compiled(self, seconds: float) -> None:
+        """A compile that nobody planned ended, well or not."""
+        with self._lock:
+            self._compile_seconds.observe(seconds)
 
     def snapshot(self) -> Snapshot:
-        return Snapshot(
-            batches=self.batches.value,
-            rows=self.rows.value,
-            padding_rows=self.padding_rows.value,
-            retried_tasks=self.retried_tasks.value,
-            unplanned_compiles=self.unplanned_compiles.value,
-            unplanned_failures=self.unplanned_failures.value,
-            fallbacks=self.fallbacks.value,
-            cancelled=self.cancelled.value,
-            expired=self.expired.value,
-            rejected=self.rejected.value,
-            batch_rows=self.batch_rows.snapshot(),
-            queue_seconds=self.queue_seconds.snapshot(),
-            device_seconds=self.device_seconds.snapshot(),
-        )
+        with self._lock:
+            rows = self._batch_rows.snapshot()
+            return Snapshot(
+                batches=rows.count,
+                rows=int(rows.total),
+                padding_rows=self._padding_rows.value,
+                retried_tasks=self._retried.value,
+                unplanned_compiles=self.unplanned_compiles.value,
+                unplanned_failures=self.unplanned_failures.value,
+                fallbacks=self.fallbacks.value,
+                cancelled=self.cancelled.value,
+                expired=self.expired.value,
+                rejected=self.rejected.value,
+                batch_rows=rows,
+                queue_seconds=self._queue_seconds.snapshot(),
+                pad_seconds=self._pad_seconds.snapshot(),
+                run_seconds=self._run_seconds.snapshot(),
+            )
+
+    def _counter(self, family: Family, *labels: str) -> Counter:
+        if self._registry is None:
+            return Counter()
+        return self._registry.counter(family, *self._of, *labels)
+
+    def _histogram(self, family: Family, *labels: str) -> Histogram:
+        if self._registry is None:
+            return Histogram(family.bounds)
+        return self._registry.histogram(family, *self._of, *labels)

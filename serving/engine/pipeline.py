@@ -7,7 +7,8 @@ overlap because each stage is a queue of its own.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from jaxrt.program import Rows, Shapes
-from jaxrt.serving.engine.lane import Lane
+from jaxrt.serving.engine.lane import Lane, alone
+from jaxrt.serving.engine.metrics import Metrics
 from jaxrt.serving.engine.scheduler import Scheduler
 from jaxrt.serving.engine.servable import HostProgram, HostTensors, Loaded, StagePrograms
 from jaxrt.serving.engine.shapes import common_rows
@@ -38,9 +39,15 @@ class HostStage:
     """Runs one host segment on the host's scheduler."""
 
     def __init__(
-        self, where: str, stage: StagePrograms, scheduler: Scheduler, *, bounded: bool = True
+        self,
+        where: str,
+        stage: StagePrograms,
+        scheduler: Scheduler,
+        *,
+        bounded: bool = True,
+        metrics: Metrics | None = None,
     ) -> None:
-        """`bounded`: whether the scheduler's queue limits it."""
+        """`bounded`: whether the scheduler's queue limits it; `metrics` as of a Lane."""
         if stage.host is None:
             raise ValueError(f"{where}: a host stage wants a host program")
         self._title = where
@@ -49,6 +56,7 @@ class HostStage:
         self._rows = stage.rows
         self._scheduler = scheduler
         self._bounded = bounded
+        self._metrics = metrics
 
     async def run(self, inputs: HostTensors, deadline: float | None) -> HostTensors:
         """Together with other requests where the rows are independent, alone where not."""
@@ -56,7 +64,7 @@ class HostStage:
         shared = self._spec.shared(shapes)
         rows = common_rows([s for name, s in shapes.items() if name not in shared])
         if self._rows is Rows.DEPENDENT or not rows:
-            lane = Lane(title=self._title, rows=Rows.DEPENDENT, programs={1: self._program})
+            lane = alone(self._title, self._program, metrics=self._metrics)
             return await self._scheduler.submit(
                 lane, inputs, deadline=deadline, bounded=self._bounded
             )
@@ -68,6 +76,7 @@ class HostStage:
             shared=shared,
             flexible=True,
             inner=inner,
+            metrics=self._metrics,
         )
         return await self._scheduler.submit(
             lane, inputs, rows=rows, deadline=deadline, bounded=self._bounded

@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from jaxrt.program import Shapes
 from jaxrt.serving.engine.lane import Lane, alone
+from jaxrt.serving.engine.metrics import Metrics
 from jaxrt.serving.engine.servable import HostTensors, Loaded, Rows, SignaturePrograms
 from jaxrt.serving.engine.shapes import common_rows, declared, flags, show
 
@@ -23,12 +24,15 @@ _Choice = tuple[bool | None, ...]
 class Planned:
     """Programs by the shapes of their inputs, in the order of the signature's inputs."""
 
-    def __init__(self, where: str, signature: SignaturePrograms) -> None:
+    def __init__(
+        self, where: str, signature: SignaturePrograms, metrics: Metrics | None = None
+    ) -> None:
         """Raises ValueError when a program does not take the signature's inputs.
 
         Also when some programs fix other inputs than others.
         """
         self._title = where
+        self._metrics = metrics
         self.spec = signature.spec
         self._aliases = tuple(signature.spec.inputs)
         self._exact: dict[tuple[tuple[tuple[int, ...], ...], _Choice], Lane] = {}
@@ -51,7 +55,7 @@ class Planned:
             if rows is Rows.INDEPENDENT and size:
                 buckets.setdefault((self._inner(shapes), choice), {})[size] = program
             else:
-                self._exact[self._full(shapes), choice] = alone(where, program, values)
+                self._exact[self._full(shapes), choice] = alone(where, program, values, metrics)
         self._batched = {
             key: self.lane(programs, chosen[key[1]]) for key, programs in buckets.items()
         }
@@ -69,6 +73,7 @@ class Planned:
             programs=programs,
             shared=shared,
             values=values,
+            metrics=self._metrics,
         )
 
     def values(self, inputs: HostTensors) -> Values:

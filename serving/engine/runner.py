@@ -35,8 +35,7 @@ class Runner:
         program fails alone.
         """
         now = self._clock()
-        for task in tasks:
-            self._metrics.queue_seconds.observe(now - task.arrival)
+        self._metrics_of(tasks[0]).waited(now - task.arrival for task in tasks)
         try:
             return self._answers(tasks, self._run(tasks))
         except Exception as error:
@@ -56,7 +55,7 @@ class Runner:
         if task.deadline is not None and task.deadline <= self._clock():
             yield Answer(task.ticket, late(task))
             return
-        self._metrics.retried_tasks.add()
+        self._metrics_of(task).retried()
         try:
             yield from self._answers([task], self._run([task]))
         except Exception as error:
@@ -68,22 +67,25 @@ class Runner:
         rows = [task.rows for task in tasks]
         bucket = sum(rows) if lane.flexible else lane.buckets.fit(sum(rows))
         program = lane.programs[lane.buckets.fit(bucket)]
+        began = self._clock()
         if lane.rows is Rows.DEPENDENT:
             inputs = tasks[0].inputs
         else:
             inputs = assembly.gather([t.inputs for t in tasks], bucket, shared=lane.shared)
         started = self._clock()
-        self._metrics.batches.add()
-        self._metrics.rows.add(sum(rows))
-        self._metrics.padding_rows.add(bucket - sum(rows))
-        self._metrics.batch_rows.observe(sum(rows))
         try:
             outputs = program.run(inputs)
         finally:
-            self._metrics.device_seconds.observe(self._clock() - started)
+            ended = self._clock()
+            count = sum(rows)
+            metrics = self._metrics_of(tasks[0])
+            metrics.ran(count, bucket - count, started - began, ended - started)
         if lane.rows is Rows.DEPENDENT:
             return [outputs]
         return assembly.scatter(outputs, rows, bucket, where=lane.title)
+
+    def _metrics_of(self, task: Task) -> Metrics:
+        return task.lane.metrics or self._metrics
 
     def _answers(self, tasks: Sequence[Task], outputs: Sequence[HostTensors]) -> list[Answer]:
         """Those requests that are complete with these outputs."""

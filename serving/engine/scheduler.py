@@ -101,7 +101,7 @@ class Scheduler:
         ticket = Ticket(loop.create_future(), len(sizes))
         now = self.clock()
         if deadline is not None and deadline <= now:
-            self.metrics.expired.add()
+            self._metrics_of(lane).expired.add()
             raise DeadlineExceeded(f"{lane.title}: the deadline passed before the request started")
         fast = self._quick_lane(lane) if self._quick_seconds else None
         if fast and self._turn.welcomes(fast) and sizes[0] <= fast.buckets.largest:
@@ -132,7 +132,7 @@ class Scheduler:
             raise Unavailable(f"{where}: the server is shutting down; ask another one")
         # A request larger than the whole queue may have it when it is empty: else it never runs.
         if bounded and queue and queue.batches_with(tasks) > max(self._limit, queue.batches):
-            self.metrics.rejected.add()
+            self._metrics_of(tasks[0].lane).rejected.add()
             raise Unavailable(
                 "The batch scheduling queue to which this task was submitted is full; currently "
                 f"{queue.batches} batches enqueued and max_enqueued_batches is {self._limit}"
@@ -144,16 +144,19 @@ class Scheduler:
         try:
             return await ticket.future
         except asyncio.CancelledError:
-            self.metrics.cancelled.add()
+            self._metrics_of(tasks[0].lane).cancelled.add()
             raise
         except DeadlineExceeded:
-            self.metrics.expired.add()
+            self._metrics_of(tasks[0].lane).expired.add()
             raise
         finally:
             if timer is not None:
                 timer.cancel()
             # Parts may still wait when the caller left, time ran out or another part failed.
             self._withdraw(ticket, tasks)
+
+    def _metrics_of(self, lane: Lane) -> Metrics:
+        return lane.metrics or self.metrics
 
     def _arm(self, ticket: Ticket, task: Task) -> asyncio.TimerHandle | None:
         """Answers at the deadline although the device is busy with others, or with this."""

@@ -92,4 +92,5 @@ def quick(lane: Lane, limit: float) -> Lane | None:
         flexible=lane.flexible,
         inner=lane.inner,
         seconds={n: seconds[n] for n in sizes},
+        metrics=lane.metrics,
     )

@@ -172,7 +172,9 @@ class Unplanned:
                 f"{where}: compiling the unplanned shape {show(shapes, values)} failed: "
                 f"{type(error).__name__}: {error}"
             )
-        self._record(signature, shapes, values, outcome, self._clock() - started)
+        seconds = self._clock() - started
+        self._metrics.compiled(seconds)
+        self._record(signature, shapes, values, outcome, seconds)
         try:
             loop.call_soon_threadsafe(self._land, key, flight, outcome)
         except RuntimeError:  # the loop is closed: nobody waits any more

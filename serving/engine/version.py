@@ -14,6 +14,7 @@ from jaxrt.program import Shapes
 from jaxrt.serving.engine.batchpool import BatchPool
 from jaxrt.serving.engine.fallback import Fallback, NoProgram
 from jaxrt.serving.engine.lane import Lane, alone, title
+from jaxrt.serving.engine.metrics import Metrics
 from jaxrt.serving.engine.parameters import BatchingParameters
 from jaxrt.serving.engine.pipeline import HostStage, Pipeline, Run
 from jaxrt.serving.engine.planned import Planned, Values
@@ -27,6 +28,9 @@ from jaxrt.serving.engine.servable import (
 )
 from jaxrt.serving.engine.session import Session
 from jaxrt.serving.engine.unplanned import Compiled, Refused, Unplanned
+from jaxrt.serving.monitoring import families
+from jaxrt.serving.monitoring.calls import Calls
+from jaxrt.serving.monitoring.series import Gauge
 from jaxrt.specs import DTYPES, SignatureSpec, stage_key
 
 Arguments = ParamSpec("Arguments")
@@ -48,6 +52,7 @@ class Version:
         batch_sizes: Buckets | None = None,
         max_unplanned: int = 64,
         batching: tuple[BatchingParameters, BatchPool] | None = None,
+        calls: Calls | None = None,
     ) -> None:
         """`host_scheduler` runs host stages; a version that has some needs it.
 
@@ -55,6 +60,8 @@ class Version:
 
         `batching` puts TensorFlow Serving's queues before everything else: then they alone are
         bounded, and merge, pad and fail requests by its rules.
+
+        `calls` is where the version is counted, until it is drained; None: by its schedulers.
 
         Raises ValueError when a program does not take its signature's inputs.
         """
@@ -65,9 +72,17 @@ class Version:
         self._session: Session | None = None
         if batching is not None:
             self._session = Session(self.signatures, *batching, _unowned(self._whole))
+        self._calls = calls
+        self.metrics = self._counted("device") or scheduler.metrics
+        self._in_flight = Gauge()
+        if calls is not None:
+            self._in_flight = calls.registry.gauge(families.IN_FLIGHT, name, str(version))
         self._refused = {k: s.refused for k, s in signatures.items() if s.refused is not None}
         devices = _device_programs(signatures)
-        self._planned = {k: Planned(title(name, version, k), s) for k, s in devices.items()}
+        counted = self.metrics if calls is not None else None
+        self._planned = {
+            k: Planned(title(name, version, k), s, counted) for k, s in devices.items()
+        }
         self._pipelines = {
             key: self._pipeline(key, signature, host_scheduler)
             for key, signature in signatures.items()
@@ -88,7 +103,7 @@ class Version:
                 planned=self._planned,
                 limit=max_unplanned,
                 clock=scheduler.clock,
-                metrics=scheduler.metrics,
+                metrics=self.metrics,
             )
         self._draining = False
         self._serving = 0
@@ -104,11 +119,13 @@ class Version:
                 f"model {self.name} version {self.version} is shutting down; try again"
             )
         self._serving += 1
+        self._in_flight.set(self._serving)
         self._idle.clear()
         try:
             return await self._predict(signature, inputs, deadline)
         finally:
             self._serving -= 1
+            self._in_flight.set(self._serving)
             if not self._serving:
                 self._idle.set()
 
@@ -139,6 +156,8 @@ class Version:
         finally:
             if self._unplanned is not None:
                 self._unplanned.close()
+        if self._calls is not None:
+            self._calls.forget(self.name, self.version)
         return True
 
     async def _predict(
@@ -206,10 +225,16 @@ class Version:
         if host is None:
             raise ValueError(f"{where}: a fallback wants a host_scheduler")
         stage = StagePrograms(spec=signature.spec, host=signature.fallback)
-        return Fallback(self._host_stage(where, stage, host), self.scheduler.metrics)
+        return Fallback(self._host_stage(where, stage, host), self.metrics)
 
     def _host_stage(self, where: str, stage: StagePrograms, host: Scheduler) -> HostStage:
-        return HostStage(where, stage, host, bounded=self._session is None)
+        metrics = self._counted("host")
+        return HostStage(where, stage, host, bounded=self._session is None, metrics=metrics)
+
+    def _counted(self, on: str) -> Metrics | None:
+        if self._calls is None:
+            return None
+        return Metrics(self._calls.registry, self.name, self.version, on)
 
     async def _compile(
         self, signature: str, shapes: Shapes, values: Values, deadline: float | None
@@ -230,7 +255,8 @@ class Version:
         where = title(self.name, self.version, signature)
         if isinstance(found, Refused):
             raise InvalidArgument(f"{where}: {found.reason}")
-        return alone(where, found.program, values)
+        counted = self.metrics if self._calls is not None else None
+        return alone(where, found.program, values, counted)
 
     def _lane(
         self, signature: str, shapes: Shapes, values: Values, size: int, found: Compiled

@@ -27,6 +27,8 @@ class Family:
     help: str = ""
     bounds: tuple[float, ...] = ()
     """Of a histogram's buckets, without infinity."""
+    above: bool = False
+    """A value on a bound counts above it, as TensorFlow does it; Prometheus has it below."""
     largest: bool = False
     """Of several processes' gauges, the largest is shown and not their sum."""
 
@@ -52,7 +54,10 @@ def _gauge(name: str, labels: tuple[str, ...], text: str = "", *, largest: bool 
 def _histogram(
     name: str, labels: tuple[str, ...], bounds: tuple[float, ...], text: str = ""
 ) -> Family:
-    return Family(name=name, kind=Kind.HISTOGRAM, labels=labels, help=text, bounds=bounds)
+    above = name.startswith(":")
+    return Family(
+        name=name, kind=Kind.HISTOGRAM, labels=labels, help=text, bounds=bounds, above=above
+    )
 
 
 _TF = ":tensorflow:serving:"
@@ -102,8 +107,8 @@ STAGE_SECONDS = _histogram(
     "jaxrt_stage_seconds",
     (*_OF, "stage"),
     STAGE_BOUNDS,
-    "Time in one stage: parse, encode and compile for each request, pad, device, host and split "
-    "for each batch.",
+    "Time in one stage: parse and encode of each request, pad, device and host of each batch, "
+    "compile of each shape that nobody planned.",
 )
 QUEUE_SECONDS = _histogram(
     "jaxrt_queue_seconds", (*_OF, "on"), QUEUE_BOUNDS,
@@ -149,18 +154,10 @@ BUILD = _gauge(
 )
 WORKERS = _gauge("jaxrt_workers", (), "Worker processes that serve.")
 
-BATCHES = _counter("_batches", (*_OF, "on", "rows", "size"))
-"""Batches by their rows and what those were padded to: several families are made of it."""
-TASKS = _counter("_tasks", (*_OF, "on", "rows"))
-"""Requests, or their parts, by their rows."""
-
 JAXRT = (
     STAGE_SECONDS, QUEUE_SECONDS, BATCH_ROWS, PADDING_ROWS, RETRIED, UNPLANNED_COMPILES,
     UNPLANNED_FAILURES, FALLBACKS, CANCELLED, EXPIRED, REJECTED, IN_FLIGHT, EXECUTABLE_BYTES,
     WEIGHTS_BYTES, MODEL_STATE, MLMD, BUILD, WORKERS,
 )  # fmt: skip
 
-KEPT = (BATCHES, TASKS, QUEUE_SECONDS)
-"""What is added up in TensorFlow Serving's families over all versions, those that are gone too."""
-
-BY_NAME = {family.name: family for family in (*TENSORFLOW, *JAXRT, BATCHES, TASKS)}
+BY_NAME = {family.name: family for family in (*TENSORFLOW, *JAXRT)}

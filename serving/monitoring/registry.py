@@ -5,13 +5,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from jaxrt.serving.monitoring.cells import Cells, Key, View
-from jaxrt.serving.monitoring.families import BY_NAME, KEPT, Family, Kind
+from jaxrt.serving.monitoring.families import BY_NAME, Family, Kind
 from jaxrt.serving.monitoring.series import Counter, Gauge, Histogram
 
 T = TypeVar("T")
-
-GONE = ""
-"""The labels `model_name` and `version` of what versions that are gone have counted."""
 
 
 class Registry:
@@ -20,6 +17,8 @@ class Registry:
     def __init__(self, cells: Cells | None = None) -> None:
         """`cells` may have the numbers of a process that is gone: its gauges are zero again."""
         self.cells = cells or Cells()
+        self.lock = threading.Lock()
+        """For series that several threads write."""
         self._lock = threading.Lock()
         self._made: dict[Key, Any] = {}
         for name, labels in self.cells.known():
@@ -33,7 +32,9 @@ class Registry:
         return self._get(family, labels, Gauge)
 
     def histogram(self, family: Family, *labels: str) -> Histogram:
-        return self._get(family, labels, lambda cells: Histogram(family.bounds, cells))
+        return self._get(
+            family, labels, lambda cells: Histogram(family.bounds, cells, above=family.above)
+        )
 
     def forget(self, model: str, version: int) -> None:
         """Drops the series of one version; what still holds one writes to nobody."""
@@ -41,17 +42,7 @@ class Registry:
             gone = [key for key in self.cells.known() if _is_of(key, model, str(version))]
             for key in gone:
                 self._made.pop(key, None)
-                if BY_NAME[key[0]] in KEPT:
-                    self._keep(key)
             self.cells.forget(gone)
-
-    def _keep(self, key: Key) -> None:
-        name, labels = key
-        size = BY_NAME[name].size
-        numbers = self.cells.series(name, labels, size)
-        kept = self.cells.series(name, (GONE, GONE, *labels[2:]), size)
-        for at in range(size):
-            kept[at] += numbers[at]
 
     def _get(self, family: Family, labels: tuple[str, ...], make: Callable[[View], T]) -> T:
         if len(labels) != len(family.labels):

@@ -1,7 +1,7 @@
 """Counters, gauges and histograms over numbers that may be shared with other processes."""
 
 import dataclasses
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 from jaxrt.serving.monitoring.cells import View
@@ -64,16 +64,20 @@ class Histogram:
     A lock of its own would cost as much as the rest (150 of 300 ns).
     """
 
-    __slots__ = ("_bounds", "_cells", "_total")
+    __slots__ = ("_bounds", "_cells", "_find", "_total")
 
-    def __init__(self, bounds: Sequence[float], cells: View | None = None) -> None:
+    def __init__(
+        self, bounds: Sequence[float], cells: View | None = None, *, above: bool = False
+    ) -> None:
+        """`above`: a value on a bound counts above it."""
         self._bounds = tuple(bounds)
+        self._find = bisect_right if above else bisect_left
         self._total = len(self._bounds) + 1
         self._cells = _alone(self._total + 1) if cells is None else cells
 
     def observe(self, value: float) -> None:
         cells = self._cells
-        cells[bisect_left(self._bounds, value)] += 1.0
+        cells[self._find(self._bounds, value)] += 1.0
         cells[self._total] += value
 
     def snapshot(self) -> Distribution:
