@@ -18,6 +18,7 @@ COMMANDS = {
     "inspect": "Show what an artifact holds.",
     "verify": "Compare an artifact with TensorFlow.",
     "serve": "Serve artifacts and SavedModels over HTTP.",
+    "targets": "List the TPUs and GPUs that can be compiled for.",
 }
 """Name → one line; each lives in a module of its own, imported when it is run."""
 
