@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -36,11 +36,13 @@ Drain = Callable[[float], Awaitable[bool]]
 """Refuses new requests, waits up to so many seconds for the others; whether all were answered."""
 
 
-def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
+def bind(
+    host: str, port: int, *, shared: bool = False, flag: str = "--rest_api_port"
+) -> socket.socket:
     """A bound socket that does not listen yet: taken at start, opened when models are ready.
 
-    Port 0 takes any free one; others that share it may bind a `shared` port. Raises UsageError when
-    the port is taken or not allowed.
+    Port 0 takes any free one; others that share it may bind a `shared` port. Raises UsageError,
+    which names the `flag`, when the port is taken or not allowed.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -54,8 +56,8 @@ def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
     except OSError as error:
         sock.close()
         if host == "::" and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-            return bind("0.0.0.0", port, shared=shared)
-        raise _unusable(host, port, error) from None
+            return bind("0.0.0.0", port, shared=shared, flag=flag)
+        raise _unusable(host, port, error, flag) from None
     return sock
 
 
@@ -66,14 +68,25 @@ def listen(sock: socket.socket) -> None:
     except OSError as error:
         # Two sockets may bind one port (SO_REUSEADDR) as long as neither listens.
         host, port = sock.getsockname()[:2]
-        raise _unusable(host, port, error) from None
+        raise _unusable(host, port, error, "--rest_api_port") from None
 
 
-def _unusable(host: str, port: int, error: OSError) -> UsageError:
+def _unusable(host: str, port: int, error: OSError, flag: str) -> UsageError:
     reason = (error.strerror or str(error)).lower()
-    return UsageError(
-        f"port {port} of {host}: {reason}; stop what uses it or pass another --rest_api_port"
-    )
+    return UsageError(f"port {port} of {host}: {reason}; stop what uses it or pass another {flag}")
+
+
+class Beside(Protocol):
+    """Another server on the same event loop."""
+
+    async def open(self) -> None:
+        """Listens. Raises UsageError when its port was taken meanwhile."""
+
+    async def stop(self, grace: float) -> bool:
+        """Refuses what is new, waits up to so many seconds; whether all was answered.
+
+        Cancelled when nobody waits any longer: then it breaks off what is left.
+        """
 
 
 class _Server(uvicorn.Server):
@@ -82,9 +95,12 @@ class _Server(uvicorn.Server):
     uvicorn's own signal handling ends the process by the signal; a drained stop is exit 0.
     """
 
-    def __init__(self, config: uvicorn.Config, drain: Drain, grace_seconds: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, drain: Drain, grace_seconds: float, beside: Beside | None
+    ) -> None:
         super().__init__(config)
         self._drain = drain
+        self._beside = beside
         self._grace = grace_seconds
         self.finished = True
         """Whether every accepted request was answered."""
@@ -109,17 +125,27 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Closes the port, waits for the answers, then for the devices."""
+        """Closes the ports, waits for the answers, then for the devices."""
         loop = asyncio.get_running_loop()
         end = loop.time() + self._grace
         late = loop.create_task(self._give_up())
+        beside = loop.create_task(self._stop_beside())
         # Waits for as long as there are connections, or until `force_exit`.
         await super().shutdown(sockets)
+        while not beside.done() and not self.force_exit:
+            await asyncio.wait([beside], timeout=MOMENT_SECONDS)
+        beside.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await beside
         late.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await late
         left = 0.0 if self.force_exit else end - loop.time()
         self.finished &= await self._drain(max(left, MOMENT_SECONDS))
+
+    async def _stop_beside(self) -> None:
+        if self._beside is not None:
+            self.finished &= await self._beside.stop(self._grace + LINGER_SECONDS)
 
     async def _give_up(self) -> None:
         """Answers 503 to what is unfinished after the grace, and leaves slow readers behind."""
@@ -131,16 +157,18 @@ class _Server(uvicorn.Server):
 
 def run(
     app: ASGIApp,
-    sock: socket.socket,
+    sock: socket.socket | None,
     *,
     api: Answers | None = None,
+    beside: Beside | None = None,
     start: Callable[[], Awaitable[None]],
     drain: Drain,
     grace_seconds: float,
 ) -> bool:
-    """Runs `start` (warm-up), opens the port, serves until SIGTERM or SIGINT, then drains.
+    """Runs `start` (warm-up), opens the ports, serves until SIGTERM or SIGINT, then drains.
 
-    `api` answers requests under /v1/ without the detour through `app`.
+    Without a socket nothing is served over HTTP; `beside` opens and stops with it. `api` answers
+    requests under /v1/ without the detour through `app`.
 
     True: every request accepted before the signal was answered; those unfinished after
     `grace_seconds`, or at a second signal, fail. Raises UsageError when the port was taken
@@ -159,12 +187,15 @@ def run(
         backlog=BACKLOG,
         timeout_keep_alive=IDLE_SECONDS,
     )
-    server = _Server(config, drain, grace_seconds)
+    server = _Server(config, drain, grace_seconds, beside)
 
     async def serve() -> None:
         await start()
-        listen(sock)
-        await server.serve(sockets=[sock])
+        if sock is not None:
+            listen(sock)
+        if beside is not None:
+            await beside.open()
+        await server.serve(sockets=[sock] if sock is not None else [])
         log.info("stopped")
 
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
