@@ -56,18 +56,20 @@ class Server:
     async def stop(self, grace: float) -> bool:
         """Closes the ports and finishes what came until clients know it, for `grace` seconds.
 
-        True: every call was answered. Those that were not are broken off.
+        True: every call was answered. Those that were not are broken off, also where this is
+        cancelled.
         """
         for listener in self._listeners:
             listener.close()
         for connection in list(self._connections):
             connection.leave()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._empty.wait(), grace)
-        finished = not self._connections
-        for connection in list(self._connections):
-            connection.abort()
-        return finished
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), grace)
+            return not self._connections
+        finally:
+            for connection in list(self._connections):
+                connection.abort()
 
     def _connect(self) -> Connection:
         return Connection(self, self._arguments)

@@ -1,0 +1,97 @@
+"""The ports that `jaxrt serve` answers on, bound at start and opened when the models are ready."""
+
+import dataclasses
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from jaxrt.cli.settings import Settings
+from jaxrt.errors import UsageError
+from jaxrt.serving import server
+from jaxrt.serving.rpc import arguments, service, tls
+from jaxrt.serving.workers import Post
+
+log = logging.getLogger("jaxrt.serving")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ports:
+    """Bound sockets, not listening yet; at least one."""
+
+    rest: socket.socket | None
+    grpc: tuple[socket.socket, ...]
+
+
+@contextmanager
+def bound(settings: Settings, post: Post | None) -> Iterator[Ports]:
+    """The sockets of the flags; closed at the end. `post` is a worker's, with its REST socket.
+
+    Raises UsageError when a port that was asked for is taken, or none is open.
+    """
+    with ExitStack() as stack:
+        rest: socket.socket | None = None
+        if post is not None:
+            rest = socket.socket(fileno=post.socket)
+        elif _same(settings):
+            log.error("--rest_api_port is the --port of gRPC: REST stays closed; pass another port")
+        else:
+            rest = _bind(settings, "rest_api_port", settings.rest_api_port)
+        grpc = _bind(settings, "port", settings.port, shared=post is not None)
+        local = service.bind_path(settings.grpc_socket_path) if settings.grpc_socket_path else None
+        found = [stack.enter_context(sock) for sock in (rest, grpc, local) if sock is not None]
+        if not found:
+            raise UsageError("no port is open: pass --port 8500 or --rest_api_port 8501")
+        yield Ports(rest, tuple(sock for sock in found if sock is not rest))
+
+
+def _same(settings: Settings) -> bool:
+    """TensorFlow Serving's rule for one number for both."""
+    return bool(settings.port) and settings.port == settings.rest_api_port
+
+
+def _bind(
+    settings: Settings, flag: str, port: int | None, *, shared: bool = False
+) -> socket.socket | None:
+    if port is None:
+        return None
+    try:
+        return server.bind(settings.rest_api_host, port, shared=shared, flag=f"--{flag}")
+    except UsageError as error:
+        if flag in settings.given:
+            raise
+        log.warning("%s: it stays closed", error)
+        return None
+
+
+def reserve(settings: Settings) -> socket.socket | None:
+    """Keeps the gRPC port for workers, each of which binds it: it is not shared with strangers.
+
+    Raises UsageError when it is taken, or workers could not share what the flags ask for.
+    """
+    if settings.grpc_socket_path:
+        raise UsageError(
+            "--grpc_socket_path: several processes cannot share it; pass --num-workers 1 or --port"
+        )
+    if settings.port == 0:
+        raise UsageError("--port auto: processes have to share a number; pass one, or 0 for none")
+    probe = _bind(settings, "port", settings.port)
+    if probe is None:
+        return None
+    probe.close()
+    return _bind(settings, "port", settings.port, shared=True)
+
+
+def grpc_options(settings: Settings) -> service.Options:
+    """Raises UsageError for arguments and files that cannot be used."""
+    limits, idle = arguments.parse(settings.grpc_channel_arguments or "")
+    if idle:
+        log.warning("--grpc_channel_arguments: %s: no effect here", ", ".join(idle))
+    return service.Options(
+        arguments=limits,
+        tls=tls.read(Path(settings.ssl_config_file)) if settings.ssl_config_file else None,
+        health=settings.enable_grpc_healthcheck_service,
+        content=settings.enable_serialization_as_tensor_content,
+        check_method_name=settings.enable_signature_method_name_check,
+    )
