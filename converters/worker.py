@@ -99,6 +99,14 @@ class Bridge:
             if self._child is not None:
                 self._ask({"do": "close", **self._which(model)})
 
+    def forget(self, path: str, tags: Sequence[str]) -> None:
+        """As if the model at `path`, absolute, had never been opened: another may come there."""
+        with self._lock:
+            for known in (self._lowered, self._weights, self._closed):
+                known.pop((path, *tags), None)
+            if self._child is not None:
+                self._ask({"do": "close", "path": path, "tags": list(tags), "closed": []})
+
     def segment(
         self, model: ModelRecord, signature: str, *, open_sizes: bool = True
     ) -> Segmented | Refused:

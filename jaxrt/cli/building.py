@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from jaxrt.cli.console import Steps
 from jaxrt.converters import build as builder
 from jaxrt.converters import planning
 from jaxrt.converters.worker import Bridge
-from jaxrt.errors import UsageError
+from jaxrt.errors import ModelError, UsageError
 from jaxrt.manifest import Manifest
 from jaxrt.serving.engine import source
 from jaxrt.target import Target
@@ -48,6 +49,12 @@ class Bridges:
             if self._bridge is None:
                 self._bridge = Bridge()
             return self._bridge
+
+    def forget(self, path: Path, tags: Sequence[str]) -> None:
+        """Nothing of the SavedModel at `path` is kept: another one may lie there soon."""
+        with self._lock:
+            if self._bridge is not None:
+                self._bridge.forget(os.path.abspath(path), tags)
 
     def __enter__(self) -> Self:
         return self
@@ -85,11 +92,19 @@ def choose(
     optimize: bool = True,
     passes: Passes | None = None,
     fallback: bool = True,
+    served: bool = False,
 ) -> builder.Options:
-    """The options of a build; shapes of a warm-up file in the SavedModel become planned ones."""
+    """The options of a build; shapes of a warm-up file in the SavedModel become planned ones.
+
+    `served`: for a server, which replays that file and says then what is wrong with it.
+    """
     observed: dict[str, list[Any]] = {}
-    for signature, found in warmups.planned_shapes(path):
-        observed.setdefault(signature, []).append(found)
+    try:
+        for signature, found in warmups.planned_shapes(path):
+            observed.setdefault(signature, []).append(found)
+    except ModelError:
+        if not served:
+            raise
     return builder.Options(
         buckets=batch_sizes,
         rules=tuple(planning.parse_rule(text) for text in shapes),
@@ -130,6 +145,9 @@ def build(
     `choices` is the directory of what was measured before; one in the user's cache by default.
     """
     with ArtifactWriter(destination) as writer:
+        # A server that compiles a SavedModel reads it there.
+        if (requests := model.path / warmups.FILE).is_file() and not allow_empty:
+            shutil.copyfile(requests, writer.file(warmups.FILE.as_posix()))
         manifest = builder.build(
             model.path,
             writer,

@@ -28,6 +28,7 @@ class Choices:
     disabled_passes: tuple[str, ...]
     disable_optimizer: bool
     intra_op_threads: int | None
+    per_model_batching: bool
     verbose: bool
 
     def to_json(self) -> dict[str, Any]:
@@ -60,5 +61,6 @@ class Choices:
             shapes=self.shapes,
             tags=options.tag_list(self.tags),
             optimize=not self.disable_optimizer,
+            per_model_batching=self.per_model_batching,
             passes=building.passes(self.autotune, self.disabled_passes),
         )

@@ -1,55 +1,40 @@
-"""What `jaxrt serve` serves: paths and configuration files → versions, loaded."""
+"""What `jaxrt serve` loads: a version's directory → programs that answer."""
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from jaxrt import loader
-from jaxrt.artifact import Artifact, open_artifact
+from jaxrt.artifact import open_artifact
 from jaxrt.buckets import Buckets
-from jaxrt.cli import console, hosts
+from jaxrt.cli import batching, hosts
+from jaxrt.cli.ready import Ready
 from jaxrt.compiler import Weights
 from jaxrt.errors import ModelError, UsageError
-from jaxrt.serving import config
 from jaxrt.serving.engine import source
+from jaxrt.serving.engine.product import Loader
 from jaxrt.serving.engine.scheduler import Scheduler
 from jaxrt.serving.engine.servable import OnDemand, Rows, SignaturePrograms, StagePrograms
 from jaxrt.serving.engine.version import Version
+from jaxrt.serving.engine.warmup import Warmed, warm
 from jaxrt.target import Target
 
 log = logging.getLogger("jaxrt.serving")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
-    """One model to serve: its versions, highest first, and its labels."""
-
-    name: str
-    versions: tuple[source.VersionPath, ...]
-    labels: dict[str, int] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Ready:
-    """One version, loaded: what the server runs, and what its start log says."""
-
-    version: Version
-    model: loader.LoadedModel
-    artifact: Artifact
-    path: Path
-
-
 class SavedModels(Protocol):
-    """Compiles SavedModels; `jaxrt.cli.savedmodels.Cache`. Imported when there is one to serve."""
+    """Compiles SavedModels; `jaxrt.cli.saving.Saving`. Imported when there is one to serve."""
 
-    @property
-    def batch_sizes(self) -> Buckets: ...
+    def sizes(self, path: Path) -> Buckets: ...
 
-    def artifact(self, name: str, path: Path) -> Path: ...
+    def artifact(self, name: str, path: Path, *, calm: bool) -> Path: ...
 
     def on_demand(self, path: Path, weights: Weights) -> OnDemand | None: ...
+
+    def forget(self, path: Path) -> None:
+        """The SavedModel is unloaded; another one may lie there soon."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,97 +45,141 @@ class Loading:
     scheduler: Scheduler
     host_scheduler: Scheduler
     saved_models: Callable[[], SavedModels]
+    alone: bool = True
+    """False: several processes serve the same models, and none may have state."""
+    queues: batching.Queues | None = None
+    """Where requests wait for batches, with `--enable_batching`."""
 
 
-def wanted(
-    path: Path | None,
-    *,
-    model_name: str | None,
-    model_base_path: Path | None,
-    model_config_file: Path | None,
-) -> list[Wanted]:
-    """What the command line asks for. Raises UsageError, ModelError."""
-    given = [p for p in (path, model_base_path, model_config_file) if p is not None]
-    if len(given) != 1:
-        raise UsageError(
-            f"{'no model' if not given else 'several models'} given: want one of PATH, "
-            "--model_base_path and --model_config_file"
+Tell = Callable[[str, Ready, Sequence[Warmed], bool], None]
+"""Name, version, first runs, calm → lines of the log."""
+
+Replay = Callable[[Version, Path], Awaitable[None]]
+"""What warms a version up beyond its planned programs: requests in its directory."""
+
+
+class VersionLoader:
+    """A Loader of artifacts and SavedModels."""
+
+    def __init__(
+        self,
+        loading: Loading,
+        *,
+        tell: Tell,
+        stop: Callable[[], None],
+        replay: Replay | None = None,
+    ) -> None:
+        """`stop` ends the compiles under way, which then fail, and all later ones."""
+        self._loading = loading
+        self._tell = tell
+        self._stop = stop
+        self._replay = replay
+
+    def load(self, name: str, version: int, directory: Path, *, calm: bool) -> "LoadedVersion":
+        """As Loader says."""
+        ready = load_version(name, version, directory, self._loading, calm=calm)
+        saved = source.kind_of(directory) is source.Kind.SAVED_MODEL
+        return LoadedVersion(
+            ready,
+            tell=lambda loaded, warmed: self._tell(name, loaded, warmed, calm),
+            replay=self._replay,
+            forget=self._loading.saved_models().forget if saved else lambda path: None,
         )
-    if model_config_file is not None:
-        return [_configured(c) for c in config.read(model_config_file)]
-    location = source.locate(given[0])
-    name = model_name or location.name
-    return [Wanted(name=name, versions=location.versions[:1])]
+
+    def stop(self) -> None:
+        """As Loader says."""
+        self._stop()
 
 
-def _configured(model: config.ModelConfig) -> Wanted:
-    base = source.local_path(model.base_path)
-    found = source.scan(base)
-    versions = tuple(source.VersionPath(n, found[n]) for n in source.chosen(found, model.policy)[0])
-    if not versions:
-        raise ModelError(
-            f"model {model.name}: no version its policy wants is in {model.base_path}; add a "
-            "numbered directory such as 1/, or change model_version_policy"
-        )
-    return Wanted(name=model.name, versions=versions, labels=dict(model.labels))
+class LoadedVersion:
+    """A Product."""
+
+    def __init__(
+        self,
+        ready: Ready,
+        *,
+        tell: Callable[[Ready, Sequence[Warmed]], None],
+        replay: Replay | None,
+        forget: Callable[[Path], None],
+    ) -> None:
+        self.servable = ready.version
+        self._path = ready.path
+        self._ready: Ready | None = ready
+        self._tell = tell
+        self._replay = replay
+        self._forget = forget
+
+    async def warm(self, *, calm: bool) -> None:
+        """Every planned program, then the requests that the model brings along. Used once."""
+        assert self._ready is not None
+        warmed = await warm(self.servable, gently=calm)
+        if self._replay is not None:
+            await self._replay(self.servable, self._path)
+        self._tell(self._ready, warmed)
+        # What runs has its own hold on the pages of the weights.
+        self._ready.artifact.close()
+        self._ready = None
+
+    async def finish(self) -> None:
+        """Returns when no request is being answered."""
+        await self.servable.idle()
+
+    def close(self) -> None:
+        """Lets TensorFlow's process forget the model."""
+        if self._ready is not None:
+            self._ready.artifact.close()
+        self._forget(self._path)
 
 
-def load(
-    models: Sequence[Wanted], loading: Loading, *, steps: console.Steps
-) -> list[tuple[Wanted, list[Ready]]]:
-    """Every version of every model, compiled where it was not yet. Raises JaxrtError leaves."""
-    steps.total(sum(len(m.versions) for m in models))
-    return [
-        (model, [_load_version(model.name, version, loading, steps) for version in model.versions])
-        for model in models
-    ]
+_: type[Loader] = VersionLoader
 
 
-def _load_version(
-    name: str, version: source.VersionPath, loading: Loading, steps: console.Steps
+def load_version(
+    name: str, version: int, path: Path, loading: Loading, *, calm: bool = False
 ) -> Ready:
-    steps.step(f"{name} version {version.version}")
-    kind = source.kind_of(version.path)
+    """One version, compiled unless it was before, on its device. Raises JaxrtError leaves."""
+    kind = source.kind_of(path)
     if kind is None:
         raise ModelError(
-            f"{version.path}: no saved_model.pb and no manifest.json in it; want a SavedModel or "
+            f"{path}: no saved_model.pb and no manifest.json in it; want a SavedModel or "
             "an artifact"
         )
-    if kind is source.Kind.ARTIFACT:
-        artifact = open_artifact(version.path)
-        open_host = hosts.opener(artifact)
-        model = loader.load(
-            artifact,
-            loading.target,
-            open_host=open_host,
-            open_fallback=hosts.fallback(artifact, open_host),
-        )
-        return _ready(name, version, artifact, model, loading, None)
-    saved_models = loading.saved_models()
-    # The store has just compared every hash.
-    artifact = open_artifact(saved_models.artifact(name, version.path), verify=False)
-    model = loader.load(artifact, loading.target, open_host=hosts.opener(artifact))
-    return _ready(name, version, artifact, model, loading, saved_models)
-
-
-def _ready(
-    name: str,
-    version: source.VersionPath,
-    artifact: Artifact,
-    model: loader.LoadedModel,
-    loading: Loading,
-    saved_models: SavedModels | None,
-) -> Ready:
+    saved_models = loading.saved_models() if kind is source.Kind.SAVED_MODEL else None
+    if saved_models is None:
+        artifact = open_artifact(path)
+    else:  # the store has just compared every hash
+        artifact = open_artifact(saved_models.artifact(name, path, calm=calm), verify=False)
+    open_host = hosts.opener(artifact)
+    if saved_models is None:
+        fallback = hosts.fallback(artifact, open_host)
+        model = loader.load(artifact, loading.target, open_host=open_host, open_fallback=fallback)
+    else:
+        model = loader.load(artifact, loading.target, open_host=open_host)
+    if not loading.alone:
+        _refuse_state(name, model)
+    queues = loading.queues.of(path) if loading.queues else None
     made = Version(
         name=name,
-        version=version.version,
+        version=version,
         signatures=signatures(name, model),
         scheduler=loading.scheduler,
         host_scheduler=loading.host_scheduler,
-        on_demand=saved_models.on_demand(version.path, model.weights) if saved_models else None,
-        batch_sizes=saved_models.batch_sizes if saved_models else None,
+        on_demand=saved_models.on_demand(path, model.weights) if saved_models else None,
+        batch_sizes=saved_models.sizes(path) if saved_models else None,
+        batching=queues,
     )
-    return Ready(version=made, model=model, artifact=artifact, path=version.path)
+    if queues is not None and saved_models is None:
+        batching.tell_missing(made, queues[0])
+    return Ready(version=made, model=model, artifact=artifact, path=path)
+
+
+def _refuse_state(name: str, model: loader.LoadedModel) -> None:
+    for key, signature in model.signatures.items():
+        if any(stage.entry.host and stage.entry.host.stateful for stage in signature.stages):
+            raise UsageError(
+                f"signature {key!r} of model {name} has state, which several "
+                "processes would each have of their own; serve it with --num-workers 1"
+            )
 
 
 def signatures(name: str, model: loader.LoadedModel) -> dict[str, SignaturePrograms]:

@@ -10,7 +10,7 @@ from jaxlib import version as jaxlib_version
 
 from jaxrt import __version__, digest
 from jaxrt.buckets import Buckets
-from jaxrt.cli import building
+from jaxrt.cli import batching, building
 from jaxrt.cli.building import Bridges, SavedModelPath
 from jaxrt.cli.tables import errors
 from jaxrt.compiler import Weights
@@ -37,6 +37,14 @@ class Cache:
     optimize: bool = True
     """False: TensorFlow runs every signature as it is."""
     passes: Passes = Passes()
+    per_model_batching: bool = False
+    """Whether a batching_params.pbtxt beside a model says which batch sizes it is compiled for."""
+
+    def sizes(self, path: Path) -> Buckets:
+        """The batch sizes of the SavedModel at `path`. Raises ModelError."""
+        return batching.of_version(
+            path, per_model=self.per_model_batching, otherwise=self.batch_sizes
+        )
 
     def find(self, path: Path) -> Path | None:
         """The artifact of the SavedModel at `path`, if the store has it."""
@@ -102,12 +110,13 @@ class Cache:
     def _options(self, path: Path) -> Options:
         return building.choose(
             path,
-            batch_sizes=self.batch_sizes,
+            batch_sizes=self.sizes(path),
             shapes=self.shapes,
             tags=self.tags,
             check=True,
             optimize=self.optimize,
             passes=self.passes,
+            served=True,
         )
 
 

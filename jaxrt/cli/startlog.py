@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from rich.table import Table
 
 from jaxrt.cli.console import table
-from jaxrt.cli.loading import Ready
+from jaxrt.cli.ready import Ready
 from jaxrt.cli.segments import segment_tables, summaries
 from jaxrt.cli.tables import shapes
 from jaxrt.program import Shapes

@@ -126,10 +126,11 @@ class Keeper:
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
-        self._loader.stop()
-        for task in self._tasks:
+        await in_thread(self._loader.stop, calm=False)
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _step(self) -> None:
         """Begins all that can be begun now, and comes back when more can be."""

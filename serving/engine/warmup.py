@@ -1,5 +1,6 @@
 """Warm-up: every planned program runs once before its version becomes AVAILABLE."""
 
+import asyncio
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,19 +26,26 @@ class Warmed:
     """The first run, in which buffers are allocated and code is paged in."""
 
 
-async def warm(version: Version) -> list[Warmed]:
+async def warm(version: Version, *, gently: bool = False) -> list[Warmed]:
     """Runs every planned program on its device's thread; raises what a program raises.
+
+    Each run waits at the end of the queue like a request; `gently`, for when others are being
+    served, leaves the device to them for as long as a run took before the next one.
 
     A short first run is followed by others: the best of them tells the batcher which bucket is
     worth filling (batching.decide) and the scheduler which program is quick.
     """
     warmed = []
+    known: dict[int, list[float]] = {}  # signatures of the same function share programs
     for signature, lanes in version.lanes().items():
         spec = version.device_spec(signature)
         for lane in lanes:
             for bucket in lane.buckets.sizes:
-                times = await _time(version, spec, lane, bucket)
-                shapes = dict(lane.programs[bucket].input_shapes)
+                program = lane.programs[bucket]
+                if id(program) not in known:
+                    known[id(program)] = await _time(version, spec, lane, bucket, gently)
+                times = known[id(program)]
+                shapes = dict(program.input_shapes)
                 warmed.append(
                     Warmed(signature=signature, shapes=shapes, values=lane.values, seconds=times[0])
                 )
@@ -53,14 +61,17 @@ SHORT = 0.05
 code, buffers) hides in more."""
 
 
-async def _time(version: Version, spec: SignatureSpec, lane: Lane, bucket: int) -> list[float]:
+async def _time(
+    version: Version, spec: SignatureSpec, lane: Lane, bucket: int, gently: bool
+) -> list[float]:
     program = _Timed(lane.programs[bucket], version.scheduler.clock)
     one = Lane(title=lane.title, rows=lane.rows, programs={bucket: program}, shared=lane.shared)
     inputs = _inputs(spec, program.input_shapes)
     rows = 1 if lane.rows is Rows.DEPENDENT else bucket
-    await version.scheduler.submit(one, inputs, rows=rows, bounded=False)
-    while len(program.seconds) < RUNS and sum(program.seconds) < SHORT:
+    while not program.seconds or (len(program.seconds) < RUNS and sum(program.seconds) < SHORT):
         await version.scheduler.submit(one, inputs, rows=rows, bounded=False)
+        if gently:
+            await asyncio.sleep(program.seconds[-1])
     return program.seconds
 
 
