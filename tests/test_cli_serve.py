@@ -328,6 +328,8 @@ def test_shapes_of_a_warm_up_file_are_planned(
     shown = run("inspect", "warm.jaxrt", "--json", home=home)
     programs = json.loads(shown.stdout)["manifest"]["signatures"]["tokens"]["programs"]
     assert [p["input_shapes"]["ids"] for p in programs] == [[1, 5], [2, 5]]
+    carried = home / "warm.jaxrt" / warmups.FILE
+    assert carried.read_bytes() == (model / warmups.FILE).read_bytes()
     with Server("warm.jaxrt", home=home) as server:
         case = cases["tokens 2x5"]
         case.assert_answered(*server.predict("warm", case.inputs, case.signature))
