@@ -5,6 +5,7 @@ import contextlib
 import errno
 import functools
 import logging
+import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Generator
@@ -58,6 +59,32 @@ def bind(
         if host == "::" and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
             return bind("0.0.0.0", port, shared=shared, flag=flag)
         raise _unusable(host, port, error, flag) from None
+    return sock
+
+
+def bind_path(path: str) -> socket.socket:
+    """A UNIX socket bound to `path`; what a server that is gone left there is removed.
+
+    Raises UsageError when another server listens there, or the path cannot be bound.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                os.unlink(path)
+            except OSError:
+                pass  # nothing there, or nothing to connect to: bind says what is wrong
+            else:
+                raise OSError(0, "another server listens there")
+        sock.bind(path)
+    except OSError as error:
+        sock.close()
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(
+            f"--grpc_socket_path {path}: {reason}; remove the file or pass another path"
+        ) from None
     return sock
 
 

@@ -5,12 +5,10 @@ import logging
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from jaxrt.cli.settings import Settings
 from jaxrt.errors import UsageError
 from jaxrt.serving import server
-from jaxrt.serving.rpc import arguments, service, tls
 from jaxrt.serving.workers import Post
 
 log = logging.getLogger("jaxrt.serving")
@@ -22,6 +20,21 @@ class Ports:
 
     rest: socket.socket | None
     grpc: tuple[socket.socket, ...]
+
+    def where(self, model: str) -> str:
+        """What a client may ask, for the log."""
+        found = []
+        if self.rest is not None:
+            found.append(f"POST http://localhost:{_number(self.rest)}/v1/models/{model}:predict")
+        for sock in self.grpc:
+            path = sock.family == socket.AF_UNIX
+            found.append(f"gRPC {sock.getsockname()}" if path else f"gRPC port {_number(sock)}")
+        return ", ".join(found)
+
+
+def _number(sock: socket.socket) -> int:
+    number: int = sock.getsockname()[1]
+    return number
 
 
 @contextmanager
@@ -39,7 +52,7 @@ def bound(settings: Settings, post: Post | None) -> Iterator[Ports]:
         else:
             rest = _bind(settings, "rest_api_port", settings.rest_api_port)
         grpc = _bind(settings, "port", settings.port, shared=post is not None)
-        local = service.bind_path(settings.grpc_socket_path) if settings.grpc_socket_path else None
+        local = server.bind_path(settings.grpc_socket_path) if settings.grpc_socket_path else None
         found = [stack.enter_context(sock) for sock in (rest, grpc, local) if sock is not None]
         if not found:
             raise UsageError("no port is open: pass --port 8500 or --rest_api_port 8501")
@@ -81,17 +94,3 @@ def reserve(settings: Settings) -> socket.socket | None:
         return None
     probe.close()
     return _bind(settings, "port", settings.port, shared=True)
-
-
-def grpc_options(settings: Settings) -> service.Options:
-    """Raises UsageError for arguments and files that cannot be used."""
-    limits, idle = arguments.parse(settings.grpc_channel_arguments or "")
-    if idle:
-        log.warning("--grpc_channel_arguments: %s: no effect here", ", ".join(idle))
-    return service.Options(
-        arguments=limits,
-        tls=tls.read(Path(settings.ssl_config_file)) if settings.ssl_config_file else None,
-        health=settings.enable_grpc_healthcheck_service,
-        content=settings.enable_serialization_as_tensor_content,
-        check_method_name=settings.enable_signature_method_name_check,
-    )

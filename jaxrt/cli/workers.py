@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from jaxrt.cli import ports
 from jaxrt.cli.settings import Settings
 from jaxrt.errors import UsageError
 from jaxrt.serving import workers
@@ -25,6 +26,8 @@ def supervise(settings: Settings, *, started: float) -> None:
         raise UsageError("--num-workers: processes share the REST port; pass --rest_api_port too")
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(sock) for sock in workers.bind(host, port, count)]
+        if (grpc := ports.reserve(settings)) is not None:
+            stack.enter_context(grpc)
         bound = sockets[0].getsockname()[1]
 
         def command(post: workers.Post) -> Sequence[str]:

@@ -80,29 +80,3 @@ class GrpcService:
                 with contextlib.suppress(OSError):
                     os.unlink(sock.getsockname())
         return await self._server.stop(grace)
-
-
-def bind_path(path: str) -> socket.socket:
-    """A UNIX socket bound to `path`; what a server that is gone left there is removed.
-
-    Raises UsageError when another server listens there, or the path cannot be bound.
-    """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            try:
-                probe.connect(path)
-            except ConnectionRefusedError:
-                os.unlink(path)
-            except OSError:
-                pass  # nothing there, or nothing to connect to: bind says what is wrong
-            else:
-                raise OSError(0, "another server listens there")
-        sock.bind(path)
-    except OSError as error:
-        sock.close()
-        reason = (error.strerror or str(error)).lower()
-        raise UsageError(
-            f"--grpc_socket_path {path}: {reason}; remove the file or pass another path"
-        ) from None
-    return sock
