@@ -24,7 +24,7 @@ from jaxrt.manifest import (
     StageEntry,
     Stats,
 )
-from jaxrt.passes import prepare
+from jaxrt.passes import prepare, provenance
 from jaxrt.program import Rows
 from jaxrt.specs import SignatureSpec, stage_key
 from jaxrt.target import Target
@@ -42,6 +42,18 @@ class Job:
     steps: Steps
     writer: ArtifactWriter
     optimize: Optimize
+    built: dict[str, "Files"] = dataclasses.field(default_factory=dict)
+    """What was compiled so far, by what it computes: equal programs are compiled once."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Files:
+    """One program compiled and written."""
+
+    portable: str
+    executable: str
+    stats: compiler.Stats
+    loaded: Any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,10 +121,29 @@ def compile_signature(
     for index, program in enumerate(programs):
         stem = f"{_stem(key)}.{number}.{index}"
         job.steps.step(f"compile {key} {spell(program.planned.shapes, program.values)}")
-        built = build(program, job.target)
-        entries.append(_entry(job, stem, program, stored, built))
-        executable = built.loaded if index == sample else executable
+        files = _files(job, stem, program)
+        entries.append(_entry(job, stem, program, stored, files))
+        executable = files.loaded if index == sample else executable
     return Compiled(entries=tuple(entries), sample=entries[sample], executable=executable)
+
+
+def _files(job: Job, stem: str, program: Converted) -> Files:
+    """Those of an equal program, such as another signature of the same function, or new ones."""
+    computed = None if program.random else provenance.of_closed(program.split.apply.jaxpr)
+    if computed is not None and (known := job.built.get(computed)) is not None:
+        return dataclasses.replace(
+            known, stats=dataclasses.replace(known.stats, compile_seconds=0.0)
+        )
+    built = build(program, job.target)
+    files = Files(
+        portable=job.writer.portable(stem, built.portable),
+        executable=job.writer.executable(stem, built.executable),
+        stats=built.stats,
+        loaded=built.loaded,
+    )
+    if computed is not None:
+        job.built[computed] = files
+    return files
 
 
 def _sample(programs: Sequence[Converted]) -> int:
@@ -182,12 +213,12 @@ def _entry(
     stem: str,
     program: Converted,
     stored: Mapping[str, str],
-    built: compiler.Built,
+    files: Files,
 ) -> ProgramEntry:
     apply = program.split.apply
     inputs = dict(zip(apply.input_names, apply.input_avals, strict=True))
     outputs = dict(zip(apply.output_names, apply.jaxpr.out_avals, strict=True))
-    stats = built.stats
+    stats = files.stats
     return ProgramEntry(
         key=stem,
         input_names=apply.input_names,
@@ -201,10 +232,8 @@ def _entry(
         rows_reason=program.rows.reason,
         random=program.random,
         values=dict(program.values),
-        portable=job.writer.portable(stem, built.portable),
-        executable=ExecutableEntry(
-            file=job.writer.executable(stem, built.executable), key=job.target.fingerprint
-        ),
+        portable=files.portable,
+        executable=ExecutableEntry(file=files.executable, key=job.target.fingerprint),
         stats=Stats(
             flops=program.optimized.all_rounds(stats.flops),
             bytes_accessed=stats.bytes_accessed * program.optimized.rounds,

@@ -103,19 +103,20 @@ def load(
             f"--device {target.platform}"
         )
     weights = compiler.Weights(target)
+    programs = _Programs(artifact, weights, target, step)
     signatures = {}
     for name, signature in artifact.manifest.signatures.items():
         stages = [
             LoadedStage(
                 entry=stage,
-                programs=_load(artifact, stage.programs, weights, target, step),
+                programs=programs.load(stage.programs),
                 host=open_host(stage.host) if stage.host else None,
             )
             for stage in signature.stages
         ]
         signatures[name] = LoadedSignature(
             spec=signature.spec,
-            programs=_load(artifact, signature.programs, weights, target, step),
+            programs=programs.load(signature.programs),
             refused=signature.refused,
             stages=tuple(stages),
             fallback=open_fallback(signature.fallback) if signature.fallback else None,
@@ -136,39 +137,63 @@ def program(
     )
 
 
-def _load(
-    artifact: Artifact,
-    entries: Sequence[ProgramEntry],
-    weights: compiler.Weights,
-    target: Target,
-    step: Callable[[str], None],
-) -> tuple[LoadedEntry, ...]:
-    found = []
-    for entry in entries:
-        step(entry.key)
-        found.append(_load_entry(artifact, entry, weights, target))
-    return tuple(found)
+class _Programs:
+    """Loads each file once: signatures of the same function share an executable.
+
+    Those that also take and give the same names share all, and so their requests share batches.
+    """
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        weights: compiler.Weights,
+        target: Target,
+        step: Callable[[str], None],
+    ) -> None:
+        self._artifact = artifact
+        self._weights = weights
+        self._target = target
+        self._step = step
+        self._executables: dict[str, tuple[object, str | None]] = {}
+        """By the file of the portable program."""
+        self._loaded: list[LoadedEntry] = []
+
+    def load(self, entries: Sequence[ProgramEntry]) -> tuple[LoadedEntry, ...]:
+        return tuple(self._entry(entry) for entry in entries)
+
+    def _entry(self, entry: ProgramEntry) -> LoadedEntry:
+        self._step(entry.key)
+        started = time.perf_counter()
+        if entry.portable not in self._executables:
+            found = _executable(self._artifact, entry, self._target)
+            self._executables[entry.portable] = found
+        executable, why = self._executables[entry.portable]
+        same = (e.program for e in self._loaded if _same(e.entry, entry))
+        loaded = LoadedEntry(
+            entry=entry,
+            program=next(same, None) or self._program(executable, entry),
+            rows=Rows(entry.rows),
+            recompiled=why,
+            seconds=time.perf_counter() - started,
+        )
+        self._loaded.append(loaded)
+        return loaded
+
+    def _program(self, executable: object, entry: ProgramEntry) -> LoadedProgram:
+        arrays = self._artifact.weights
+        try:
+            self._weights.place({name: arrays[name] for name in entry.weights})
+        except KeyError as error:
+            raise ArtifactError(
+                f"{self._artifact.path}: program {entry.key} wants weight {error}, which "
+                "weights.safetensors does not have; recompile with `jaxrt compile`"
+            ) from error
+        return program(executable, entry, self._weights, self._target)
 
 
-def _load_entry(
-    artifact: Artifact, entry: ProgramEntry, weights: compiler.Weights, target: Target
-) -> LoadedEntry:
-    started = time.perf_counter()
-    executable, why = _executable(artifact, entry, target)
-    try:
-        weights.place({name: artifact.weights[name] for name in entry.weights})
-    except KeyError as error:
-        raise ArtifactError(
-            f"{artifact.path}: program {entry.key} wants weight {error}, which weights.safetensors "
-            "does not have; recompile with `jaxrt compile`"
-        ) from error
-    return LoadedEntry(
-        entry=entry,
-        program=program(executable, entry, weights, target),
-        rows=Rows(entry.rows),
-        recompiled=why,
-        seconds=time.perf_counter() - started,
-    )
+def _same(one: ProgramEntry, other: ProgramEntry) -> bool:
+    """Whether one loaded program answers for both."""
+    return dataclasses.replace(one, key=other.key, stats=other.stats) == other
 
 
 def _executable(

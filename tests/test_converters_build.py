@@ -337,3 +337,43 @@ def test_a_shape_that_tensorflow_refuses_is_noted(tmp_path: Path) -> None:
     with open_artifact(tmp_path / "out") as artifact:
         notes = artifact.report()["signatures"]["layer"]["notes"]
     assert notes == ["x[4,4] left out: it wants one row"]
+
+
+def test_two_signatures_of_one_function_are_compiled_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+    original = compiler.build
+
+    def counted(program: Any, where: target.Target) -> compiler.Built:
+        compiled.append(program.signature)
+        return original(program, where)
+
+    monkeypatch.setattr(compiler, "build", counted)
+    twice = FakeTensorFlow(
+        FUNCTIONS | {"same": layer}, SPECS | {"same": SPECS["layer"]}, WEIGHTS, refused=INITIALIZER
+    )
+    made = make(tmp_path, options("layer", "same", "centered"), twice)
+    assert sorted(compiled) == ["centered", "centered", "layer", "layer"]
+    first, second = (made.signatures[key].programs for key in ("layer", "same"))
+    assert [p.files for p in first] == [p.files for p in second]
+    assert {p.key for p in first} & {p.key for p in second} == set()
+    assert all(p.stats.compile_seconds == 0.0 for p in second)
+    x = RANDOM.normal(size=(4, 4)).astype(np.float32)
+    with open_artifact(tmp_path / "out") as artifact:
+        got = answers(artifact, "same", {"x": x})
+    np.testing.assert_allclose(got, np.tanh(x @ WEIGHTS["kernel"]), rtol=1e-6)
+
+
+def test_functions_that_draw_numbers_are_compiled_each(tmp_path: Path) -> None:
+    def drawn(weights: Mapping[str, Any], x: Any) -> dict[str, Any]:
+        return {"y": x + jax.lax.rng_uniform(0.0, 1.0, x.shape)}
+
+    both = FakeTensorFlow(
+        {"layer": drawn, "same": drawn},
+        {"layer": SPECS["layer"], "same": SPECS["layer"]},
+        WEIGHTS,
+    )
+    made = make(tmp_path, options("layer", "same", check=False), both)
+    files = [f for s in made.signatures.values() for p in s.programs for f in p.files]
+    assert len(set(files)) == len(files) == 8

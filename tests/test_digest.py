@@ -1,8 +1,10 @@
+import hashlib
 import os
 from pathlib import Path
 
 import pytest
 
+from jaxrt import digest
 from jaxrt.digest import content_hash, file_sha256, files_sha256, json_sha256
 from jaxrt.errors import ModelError
 
@@ -92,3 +94,46 @@ def test_what_cannot_be_hashed_is_a_model_error_that_names_it(tmp_path: Path) ->
     os.mkfifo(one / "assets" / "pipe")
     with pytest.raises(ModelError, match="assets/pipe: not a file"):
         content_hash(one)
+
+
+def large(path: Path, content: bytes = b"a") -> Path:
+    path.write_bytes(content * (3 << 20))
+    return path
+
+
+def test_a_large_file_has_the_hash_of_its_bytes(tmp_path: Path) -> None:
+    path = large(tmp_path / "weights")
+    assert file_sha256(path) == hashlib.sha256(b"a" * (3 << 20)).hexdigest()
+
+
+def test_a_hash_begun_ahead_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = large(tmp_path / "weights")
+    hashed = []
+
+    def counted(path: Path) -> str:
+        hashed.append(path)
+        return file_sha256(path)
+
+    monkeypatch.setattr(digest, "file_sha256", counted)
+    ahead = digest.Ahead()
+    ahead.begin([path, tmp_path / "absent"])
+    assert ahead.sha256(path) == file_sha256(path)
+    assert hashed == [path]
+    assert ahead.sha256(path) == file_sha256(path)
+    assert hashed == [path, path]
+    with pytest.raises(FileNotFoundError):
+        ahead.sha256(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_file_that_changed_since_is_hashed_again(tmp_path: Path, replaced: bool) -> None:
+    path = large(tmp_path / "weights")
+    ahead = digest.Ahead()
+    ahead.begin([path])
+    if replaced:
+        os.replace(large(tmp_path / "other", b"b"), path)
+    else:
+        with path.open("r+b") as file:
+            file.write(b"b")
+        os.utime(path, ns=(1, 1))
+    assert ahead.sha256(path) == file_sha256(path)

@@ -647,6 +647,25 @@ def test_warm_up_inputs_are_safe_values_of_the_signatures_dtype(dtype: str, valu
     run(scenario)
 
 
+def test_warm_up_runs_a_program_of_two_signatures_once() -> None:
+    async def scenario(scheduler: Scheduler) -> None:
+        program = Program({"x": (2, 2)})
+        programs = [(program, Rows.INDEPENDENT)]
+        both = {key: SignaturePrograms(spec=spec("x"), programs=programs) for key in ("s", "t")}
+        model = Version(name="m", version=1, signatures=both, scheduler=scheduler)
+        once = len(program.batches)
+        warmed = await warm(model)
+        assert [w.signature for w in warmed] == ["s", "t"]
+        assert warmed[0].seconds == warmed[1].seconds
+        first = len(program.batches) - once
+        await warm(version(scheduler, both["s"]))
+        assert first == len(program.batches) - first - once
+        (lanes, others) = (model.lanes()[key] for key in ("s", "t"))
+        assert [lane.seconds for lane in lanes] == [lane.seconds for lane in others]
+
+    run(scenario)
+
+
 def test_warm_up_finds_a_program_that_fails_before_any_request_does() -> None:
     async def scenario(scheduler: Scheduler) -> None:
         program = Program({"x": (2, 2)})

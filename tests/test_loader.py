@@ -49,10 +49,12 @@ def write(
     executable: bytes | None = None,
     portable: bytes | None = None,
     platform: str = "cpu",
+    twice: str | None = None,
 ) -> Path:
     """An artifact of `layer` at 1 and 4 rows; `key` None leaves the executables out.
 
-    `executable` and `portable` stand in place of what the compiler made.
+    `executable` and `portable` stand in place of what the compiler made. `twice`: a second
+    signature, `g`, of the same files, whose output has this name.
     """
     with ArtifactWriter(path) as writer:
         writer.weights({"kernel": KERNEL})
@@ -60,6 +62,10 @@ def write(
         for batch in (1, 4):
             built = compiler.build(layer(batch), CPU)
             entries.append(_entry(writer, f"f.{batch}", batch, built, key, executable, portable))
+        signatures = {"f": SignatureEntry(spec=SPEC, programs=tuple(entries))}
+        if twice is not None:
+            renamed = tuple(_renamed(entry, twice) for entry in entries)
+            signatures["g"] = SignatureEntry(spec=SPEC, programs=renamed)
         writer.commit(
             Manifest(
                 jaxrt="0.1.0",
@@ -68,10 +74,20 @@ def write(
                 source=Source(path="m", sha256="0" * 64, tags=("serve",)),
                 options={},
                 target=TargetRecord(platform=platform, device_kind="cpu", fingerprint={}),
-                signatures={"f": SignatureEntry(spec=SPEC, programs=tuple(entries))},
+                signatures=signatures,
             )
         )
     return path
+
+
+def _renamed(entry: ProgramEntry, output: str) -> ProgramEntry:
+    return dataclasses.replace(
+        entry,
+        key=entry.key.replace("f", "g"),
+        output_names=(output,),
+        output_shapes={output: entry.output_shapes["y0"]},
+        output_dtypes={output: "float32"},
+    )
 
 
 def _entry(
@@ -200,3 +216,31 @@ def test_an_artifact_for_another_platform_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "m", platform="tpu")
     with pytest.raises(DeviceError, match="compiled for tpu, the device here is cpu; serve it"):
         load(path)
+
+
+def test_signatures_of_the_same_function_share_their_programs(tmp_path: Path) -> None:
+    path = write(tmp_path / "m", twice="y0")
+    model = load(path)
+    assert_right(dataclasses.replace(model, signatures={"f": model.signatures["f"]}))
+    mine, other = model.parts["f"], model.parts["g"]
+    assert [e.entry.key for e in other] == ["g.1", "g.4"]
+    assert [e.program for e in other] == [e.program for e in mine]
+
+
+def test_programs_with_other_names_share_the_executable_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "m", twice="z")
+    read = []
+    original = compiler.load_executable
+
+    def counted(data: bytes, where: target.Target) -> Any:
+        read.append(data)
+        return original(data, where)
+
+    monkeypatch.setattr(compiler, "load_executable", counted)
+    model = load(path)
+    assert len(read) == 2
+    x = np.ones((4, 4), np.float32)
+    one, other = model.parts["f"][1].program, model.parts["g"][1].program
+    np.testing.assert_array_equal(one.run({"x": x})["y0"], other.run({"x": x})["z"])

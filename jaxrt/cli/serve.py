@@ -9,12 +9,15 @@ from typing import Any
 
 import click
 
-from jaxrt import __version__
+from jaxrt import __version__, digest
+from jaxrt.artifact import WEIGHTS
 from jaxrt.cli import console, options
 from jaxrt.cli.flags import accepted, models, network, running
 from jaxrt.cli.flags.command import LenientCommand, given, unknown, unused
 from jaxrt.cli.flags.flag import Flag, truth
 from jaxrt.cli.settings import Settings, resolve
+from jaxrt.errors import JaxrtError
+from jaxrt.serving.engine import source
 
 log = logging.getLogger("jaxrt.serving")
 
@@ -77,9 +80,21 @@ def command(ctx: click.Context, /, **chosen: Any) -> None:
 
         workers.supervise(settings, started=started)
         return
+    digest.AHEAD.begin(_weights(settings))
     from jaxrt.cli import serving  # imports jax: after the arguments were found to be right
 
     serving.serve(settings, started=started)
+
+
+def _weights(settings: Settings) -> list[Path]:
+    """The largest file of the artifact that is served, if one is named: hashed meanwhile."""
+    given = settings.path or settings.model_base_path
+    try:
+        version = source.locate(Path(given)).versions[0] if given else None
+    except (JaxrtError, OSError):  # said when it is loaded
+        return []
+    weights = version.path / WEIGHTS if version else None
+    return [weights] if weights and weights.is_file() else []
 
 
 def _name_what_decides_nothing(ctx: click.Context) -> None:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.extend.core import Jaxpr, Literal
 
-from jaxrt.passes.jaxprs import close, is_jaxpr, literal
+from jaxrt.passes.jaxprs import ClosedJaxpr, close, is_jaxpr, literal
 
 IGNORED = frozenset({"sharding", "out_sharding", "debug_info", "name"})
 
@@ -60,6 +60,17 @@ def of_jaxpr(jaxpr: Jaxpr, consts: Sequence[Any]) -> str:
     for eqn in jaxpr.eqns:
         known.add(eqn)
     return digest(*(known.of(v) for v in jaxpr.outvars))
+
+
+def of_closed(closed: ClosedJaxpr) -> str | None:
+    """By what it computes and the types of all its arguments; None where it has effects.
+
+    Random draws count as equal, so that two programs of equal digests may differ in them.
+    """
+    if closed.jaxpr.effects:
+        return None
+    types = (f"{a.dtype}{a.shape}" for a in closed.in_avals)
+    return digest(of_jaxpr(closed.jaxpr, closed.consts), *types)
 
 
 def _spell(value: Any) -> str:
