@@ -6,12 +6,13 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from jaxrt import target
-from jaxrt.cli import batching, console, options, ports, threads
+from jaxrt.cli import batching, console, grpcflags, options, ports, threads
 from jaxrt.cli.choices import Choices
 from jaxrt.cli.following import Following
-from jaxrt.cli.loading import Loading, VersionLoader
+from jaxrt.cli.loading import Loading, Replay, VersionLoader
 from jaxrt.cli.ports import Ports
 from jaxrt.cli.ready import Ready
 from jaxrt.cli.saving import Lazily
@@ -24,8 +25,10 @@ from jaxrt.serving.app import build_app
 from jaxrt.serving.engine.manager import Manager
 from jaxrt.serving.engine.scheduler import QUICK_SECONDS, Scheduler
 from jaxrt.serving.engine.storage import LocalStorage
+from jaxrt.serving.engine.version import Version
 from jaxrt.serving.engine.warmup import Warmed
 from jaxrt.serving.monitoring.calls import Calls
+from jaxrt.serving.replay import replay
 from jaxrt.serving.rpc.service import GrpcService
 from jaxrt.serving.workers import Post
 from jaxrt.target import Target
@@ -42,7 +45,7 @@ def serve(settings: Settings, *, started: float) -> None:
     options.buckets(settings.batch_sizes)  # refused though nobody may need it
     queues = batching.queues(settings)
     post = Post.parse(settings.worker) if settings.worker else None
-    grpc = ports.grpc_options(settings)
+    grpc = grpcflags.options(settings)
     with ports.bound(settings, post) as open_ports:
         if post is not None and (cores := workers.cores(post.index, post.count)):
             os.sched_setaffinity(0, cores)  # before XLA counts them
@@ -64,7 +67,9 @@ def serve(settings: Settings, *, started: float) -> None:
                 queues=queues,
             )
             tell = _Tell(quiet=post is not None and post.index > 0)
-            loader = VersionLoader(loading, tell=tell, stop=saved_models.stop)
+            loader = VersionLoader(
+                loading, tell=tell, stop=saved_models.stop, replay=_replay(settings)
+            )
             following = Following(settings, first, manager, loader)
             calls = Calls()
             # Another worker would go on with the old set.
@@ -76,6 +81,25 @@ def serve(settings: Settings, *, started: float) -> None:
                 logging.shutdown()
                 # What still runs, a program or a compile, can be neither stopped nor waited for.
                 os._exit(1)
+
+
+def _replay(settings: Settings) -> Replay | None:
+    """Warm-up requests, unless the flags say otherwise."""
+    if not settings.enable_model_warmup:
+        return None
+
+    async def replayed(version: Version, directory: Path) -> None:
+        count = await replay(
+            version,
+            directory,
+            iterations=settings.num_request_iterations_for_warmup,
+            check_method_name=settings.enable_signature_method_name_check,
+        )
+        if count:
+            name, number = version.name, version.version
+            log.info("%s version %d: warm-up requests replayed: %d", name, number, count)
+
+    return replayed
 
 
 def _choices(settings: Settings) -> Choices:
