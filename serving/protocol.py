@@ -13,12 +13,15 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from jaxrt.serving.answer import Answer, Answers
+from jaxrt.serving.answer import Answer, Answers, Headers
+from jaxrt.serving.limits import Limits
+from jaxrt.serving.rest.errors import error_body, html_page
 
 _log = logging.getLogger("jaxrt.serving")
 
 APIS = (b"/v1/", b"/v2/")
 _METHODS = frozenset((b"GET", b"POST"))
+_DEFAULTS = Limits()
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
     for status in http.HTTPStatus
@@ -40,6 +43,7 @@ class _Exchange:
         "method",
         "path",
         "response_complete",
+        "size",
         "task",
     )
 
@@ -51,6 +55,7 @@ class _Exchange:
         self.headers = headers
         self.keep_alive = keep_alive
         self.body: list[bytes] = []
+        self.size = 0
         self.response_complete = False
         self.disconnected = False
         self.message_event = _NOBODY_WAITS
@@ -76,11 +81,37 @@ class ApiProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         api: Answers,
+        limits: Limits = _DEFAULTS,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._api = api
+        self._limits = limits
         self._exchange: _Exchange | None = None
         """The one being answered."""
+        self._barren = 0
+        """Bytes since the last that belonged to a body, or that ended a head."""
+        self._refused = False
+        """The client was told that it sends too much; what it goes on to send is dropped."""
+        self._heard = 0.0
+        self._size = 0
+        """Bytes of a body that goes uvicorn's way."""
+        self._unsent = 0
+        """Bytes of answers that were waiting for the client at the last look."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._heard = self.loop.time()
+        self._timer = self.loop.call_later(self._limits.idle_seconds, self._look)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self._heard = self.loop.time()
+        self._barren += len(data)
+        super().data_received(data)
+        if self._barren > self._limits.head:
+            self._refuse(431, b"text/html", html_page(431))
 
     def on_message_begin(self) -> None:
         # The scope is made when it turns out to be needed.
@@ -89,6 +120,9 @@ class ApiProtocol(HttpToolsProtocol):
         self.headers = []
 
     def on_headers_complete(self) -> None:
+        self._barren = 0
+        if self._refused:
+            return
         parser = self.parser
         method = parser.get_method()
         if (
@@ -107,19 +141,38 @@ class ApiProtocol(HttpToolsProtocol):
 
     def _go_uvicorns_way(self) -> None:
         url, headers, expect = self.url, self.headers, self.expect_100_continue
+        if expect and _declared(headers) > self._limits.body:
+            self._refuse_body()  # rather than ask for it
+            return
+        self._size = 0
         super().on_message_begin()
         self.headers.extend(headers)
         self.url, self.expect_100_continue = url, expect
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
+        self._barren = 0
+        if self._refused:
+            return
         cycle: Any = self.cycle
         if type(cycle) is _Exchange:
             cycle.body.append(body)
-        else:
-            super().on_body(body)
+            cycle.size += len(body)
+            if cycle.size > self._limits.body or (
+                # There are several: what would be too much can be known now.
+                len(cycle.body) == 2 and _declared(cycle.headers) > self._limits.body
+            ):
+                self._refuse_body()
+        elif not cycle.response_complete:
+            self._size += len(body)
+            if self._size > self._limits.body:
+                self._refuse_body()
+            else:
+                super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._refused:
+            return
         cycle: Any = self.cycle
         if type(cycle) is not _Exchange:
             super().on_message_complete()
@@ -160,13 +213,74 @@ class ApiProtocol(HttpToolsProtocol):
         if not keep_alive:
             self.transport.close()
 
+    def _refuse_body(self) -> None:
+        limit = self._limits.body
+        text = error_body(
+            f"The request body is larger than the server takes, which is {limit} bytes; see "
+            "--rest_api_max_body_bytes"
+        )
+        self._refuse(413, b"application/json", text)
+
+    def _refuse(self, status: int, content_type: bytes, body: bytes) -> None:
+        """Answers what is still being read, and lets the connection end."""
+        self._refused = True
+        cycle: Any = self.cycle
+        unanswered = cycle is not None and not cycle.response_complete
+        if unanswered and (self._answering() or self.pipeline):
+            cycle.keep_alive = False  # what came before on this connection has its answer first
+            return
+        if unanswered:
+            cycle.response_complete = cycle.disconnected = True
+            cycle.message_event.set()
+        length = str(len(body)).encode()
+        headers = [(b"content-type", content_type), (b"content-length", length), _CLOSE]
+        self._write(Answer(status, headers, body), keep_alive=True)
+        # A connection that closes with unread bytes may take the answer with it.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+    def _look(self) -> None:
+        """Ends the connection if nothing has moved on it that should have."""
+        limit = self._limits.idle_seconds
+        unsent = self.transport.get_write_buffer_size()
+        if unsent and unsent == self._unsent:
+            self.transport.abort()
+            return
+        self._unsent = unsent
+        now = self.loop.time()
+        if unsent or self._answering():
+            self._heard = now
+        elif now - self._heard >= limit:
+            self.transport.close()
+        if not self.transport.is_closing() or unsent:
+            self._timer = self.loop.call_later(max(self._heard + limit - now, 0.0), self._look)
+
+    def _answering(self) -> bool:
+        """Whether a request was read whole and has no answer yet."""
+        cycle: Any = self.cycle
+        if cycle is None or cycle.response_complete:
+            return False
+        return cycle.task is not None if type(cycle) is _Exchange else not cycle.more_body
+
     def connection_lost(self, exc: Exception | None) -> None:
         exchange, self._exchange = self._exchange, None
+        if self._timer is not None:
+            self._timer.cancel()
         if exchange is not None and exchange.task is not None:
             exchange.disconnected = True
             exchange.task.cancel()
         super().connection_lost(exc)
 
+
+def _declared(headers: Headers) -> int:
+    """The length that a request claims to have; 0 where it claims none."""
+    return next((int(value) for name, value in headers if name == b"content-length"), 0)
+
+
+_CLOSE = (b"connection", b"close")
+_LINGER_SECONDS = 2.0
+"""For a client that was refused to read so."""
 
 _JOINED = 64 << 10
 """Bytes of an answer up to which a copy costs less than a second write."""

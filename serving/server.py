@@ -5,6 +5,7 @@ import contextlib
 import errno
 import functools
 import logging
+import math
 import os
 import signal
 import socket
@@ -15,14 +16,14 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from jaxrt.errors import UsageError
+from jaxrt.serving import memory
 from jaxrt.serving.answer import Answers
+from jaxrt.serving.limits import Limits
 from jaxrt.serving.protocol import ApiProtocol
 
 log = logging.getLogger("jaxrt.serving")
 
-IDLE_SECONDS = 50
-"""Keep-alive of an idle connection: libevent's default, as TensorFlow Serving has it."""
-
+_DEFAULTS = Limits()
 
 BACKLOG = 2048
 """Connections that may wait to be accepted; the kernel's own limit is often lower."""
@@ -188,6 +189,7 @@ def run(
     *,
     api: Answers | None = None,
     beside: Beside | None = None,
+    limits: Limits = _DEFAULTS,
     start: Callable[[], Awaitable[None]],
     drain: Drain,
     grace_seconds: float,
@@ -195,13 +197,13 @@ def run(
     """Runs `start` (warm-up), opens the ports, serves until SIGTERM or SIGINT, then drains.
 
     Without a socket nothing is served over HTTP; `beside` opens and stops with it. `api` answers
-    requests under /v1/ without the detour through `app`.
+    requests under /v1/ without the detour through `app`; `limits` hold for it alone.
 
     True: every request accepted before the signal was answered; those unfinished after
     `grace_seconds`, or at a second signal, fail. Raises UsageError when the port was taken
     meanwhile.
     """
-    protocol: Any = functools.partial(ApiProtocol, api=api) if api else "httptools"
+    protocol: Any = functools.partial(ApiProtocol, api=api, limits=limits) if api else "httptools"
     config = uvicorn.Config(
         app,
         http=protocol,
@@ -212,12 +214,13 @@ def run(
         server_header=False,
         proxy_headers=False,
         backlog=BACKLOG,
-        timeout_keep_alive=IDLE_SECONDS,
+        timeout_keep_alive=math.ceil(limits.idle_seconds),
     )
     server = _Server(config, drain, grace_seconds, beside)
 
     async def serve() -> None:
         await start()
+        memory.settle()
         if sock is not None:
             listen(sock)
         if beside is not None:

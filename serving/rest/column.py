@@ -6,15 +6,24 @@ import numpy as np
 
 from jaxrt.errors import InvalidArgument
 from jaxrt.serving.rest.json_value import Value
-from jaxrt.serving.rest.tensors import Array, assemble, block, collect, shape_text
+from jaxrt.serving.rest.tensors import (
+    WRAPPING,
+    Array,
+    Kinds,
+    assemble,
+    block,
+    collect,
+    shape_text,
+)
 from jaxrt.specs import DType
 
 
 class Column:
     """All items have the shape of the first."""
 
-    def __init__(self, dtype: DType) -> None:
+    def __init__(self, dtype: DType, kinds: Kinds = WRAPPING) -> None:
         self.dtype = dtype
+        self.kinds = kinds
         self.items = 0
         self.shape: tuple[int, ...] = ()
         self.size = 0
@@ -34,7 +43,7 @@ class Column:
         self.items += 1
 
     def _append(self, value: Value) -> tuple[tuple[int, ...], int]:
-        array = block(value, self.dtype)
+        array = block(value, self.dtype, self.kinds)
         if array is not None:
             self.chunks.append(array.reshape(-1))
             return array.shape, array.size
@@ -43,7 +52,7 @@ class Column:
         leaves = self.chunks[-1]
         assert isinstance(leaves, list)
         before = len(leaves)
-        shape = collect(value, self.dtype, leaves)
+        shape = collect(value, self.dtype, leaves, self.kinds)
         return shape, len(leaves) - before
 
     def stacked(self) -> Array:

@@ -8,7 +8,7 @@ from jaxrt.errors import InvalidArgument, RequestError
 from jaxrt.serving.rest.column import Column
 from jaxrt.serving.rest.json_text import shown
 from jaxrt.serving.rest.json_value import Missing, Numbers, Object, Value, plain
-from jaxrt.serving.rest.tensors import Array, is_base64, tensor
+from jaxrt.serving.rest.tensors import WRAPPING, Array, Kinds, is_base64, tensor
 from jaxrt.specs import DTYPES, SignatureSpec, TensorSpec
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -44,8 +44,10 @@ def signature(
     return name, signatures[name]
 
 
-def inputs(request: Object, spec: SignatureSpec) -> tuple[Format, dict[str, Array]]:
-    """Alias → array, strings as object arrays of bytes.
+def inputs(
+    request: Object, spec: SignatureSpec, kinds: Kinds = WRAPPING
+) -> tuple[Format, dict[str, Array]]:
+    """Alias → array, strings as object arrays of bytes; `kinds` says what each dtype takes.
 
     The declared shapes are not looked at. Raises InvalidArgument with TF Serving's text,
     Unimplemented (columnar only) for a dtype that REST does not take.
@@ -57,7 +59,7 @@ def inputs(request: Object, spec: SignatureSpec) -> tuple[Format, dict[str, Arra
     if isinstance(instances, Missing):
         if isinstance(columns, Missing):
             raise InvalidArgument("Missing 'inputs' or 'instances' key")
-        return Format.COLUMNAR, _columnar(columns, spec.inputs)
+        return Format.COLUMNAR, _columnar(columns, spec.inputs, kinds)
     if not isinstance(columns, Missing):
         _refuse(
             request,
@@ -67,14 +69,14 @@ def inputs(request: Object, spec: SignatureSpec) -> tuple[Format, dict[str, Arra
         _refuse(request, "Expecting 'instances' to be an list/array")
     if instances == []:
         _refuse(request, "No values in 'instances' array")
-    return Format.ROW, _rows(instances, spec.inputs)
+    return Format.ROW, _rows(instances, spec.inputs, kinds)
 
 
 def _refuse(request: Object, text: str) -> NoReturn:
     raise InvalidArgument(f"JSON Value: {shown(request)} {text}")
 
 
-def _columnar(value: Value, specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
+def _columnar(value: Value, specs: Mapping[str, TensorSpec], kinds: Kinds) -> dict[str, Array]:
     if not isinstance(value, Object) or is_base64(value):
         if len(specs) > 1:
             raise InvalidArgument(
@@ -82,21 +84,23 @@ def _columnar(value: Value, specs: Mapping[str, TensorSpec]) -> dict[str, Array]
                 " required as per tensorinfo_map"
             )
         ((name, spec),) = specs.items()
-        return {name: tensor(value, DTYPES[spec.dtype])}
+        return {name: tensor(value, DTYPES[spec.dtype], kinds)}
     tensors = {}
     for name, spec in sorted(specs.items()):
         item = value.find(_key(name))
         if isinstance(item, Missing):
             raise InvalidArgument(f"Missing named input: {name} in 'inputs' object.")
-        tensors[name] = tensor(item, DTYPES[spec.dtype])
+        tensors[name] = tensor(item, DTYPES[spec.dtype], kinds)
     return tensors
 
 
-def _rows(instances: list[Any] | Numbers, specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
+def _rows(
+    instances: list[Any] | Numbers, specs: Mapping[str, TensorSpec], kinds: Kinds
+) -> dict[str, Array]:
     if len(specs) == 1 and not (isinstance(instances, list) and _is_item_object(instances[0])):
         ((name, spec),) = specs.items()
         try:  # a dense list of items is the tensor
-            return {name: tensor(instances, DTYPES[spec.dtype])}
+            return {name: tensor(instances, DTYPES[spec.dtype], kinds)}
         except RequestError:
             pass  # item by item, for the text of the error
     items = plain(instances)
@@ -106,7 +110,7 @@ def _rows(instances: list[Any] | Numbers, specs: Mapping[str, TensorSpec]) -> di
             "instances is a plain list, but expecting list of objects as multiple input tensors"
             " required as per tensorinfo_map"
         )
-    columns = {name: Column(DTYPES[spec.dtype]) for name, spec in sorted(specs.items())}
+    columns = {name: Column(DTYPES[spec.dtype], kinds) for name, spec in sorted(specs.items())}
     if _is_item_object(items[0]):
         for index, item in enumerate(items):
             _add_object(index, item, columns)

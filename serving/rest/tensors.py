@@ -1,7 +1,7 @@
 """JSON value → tensor of a dtype, with TF Serving's rules and error texts."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,10 +30,14 @@ class _Kind:
     """The numpy dtype that holds every accepted value, before the cast to the dtype itself."""
     code: NumberKind | None = None
     """What Numbers.array calls it, None where it does not take numbers."""
+    bounds: tuple[int, int] | None = None
+    """The least and the greatest, where `wide` holds others too."""
 
 
 def _integers(least: int, most: int, wide: Any, code: NumberKind) -> _Kind:
+    held = np.iinfo(wide)
     return _Kind(
+        bounds=None if (least, most) == (held.min, held.max) else (least, most),
         takes=lambda v: type(v) is int and least <= v <= most,
         takes_all=lambda vs: set(map(type, vs)) == {int} and least <= min(vs) and max(vs) <= most,
         wide=wide,
@@ -53,9 +57,12 @@ def _typed(types: set[type], wide: Any, code: NumberKind | None = None) -> _Kind
 _INT32 = _integers(-(1 << 31), (1 << 31) - 1, np.int64, "i")
 _FLOAT = _typed({int, float}, np.float64, "d")
 
+Kinds = Mapping[str, _Kind]
+"""Dtype → what it takes."""
+
 # The narrow integers are checked against int32 and then cut, as in TF Serving. What is missing
 # (uint16, half, bfloat16, complex, quantized) TF Serving does not take over REST.
-_KINDS = {
+WRAPPING: Kinds = {
     "float32": _FLOAT,
     "float64": _FLOAT,
     "int8": _INT32,
@@ -68,6 +75,14 @@ _KINDS = {
     "bool": _typed({bool}, np.bool_),
     "string": _typed({bytes}, np.object_),
 }
+
+STRICT: Kinds = {
+    **WRAPPING,
+    "int8": _integers(-(1 << 7), (1 << 7) - 1, np.int64, "i"),
+    "int16": _integers(-(1 << 15), (1 << 15) - 1, np.int64, "i"),
+    "uint8": _integers(0, (1 << 8) - 1, np.int64, "i"),
+}
+"""Refuses what TF Serving would cut: 300 for an uint8."""
 
 
 def is_base64(value: Value) -> bool:
@@ -93,23 +108,23 @@ def shape_of(value: Value) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def tensor(value: Value, dtype: DType) -> Array:
+def tensor(value: Value, dtype: DType, kinds: Kinds = WRAPPING) -> Array:
     """The value as an array of its own shape.
 
     Strings are an object array of bytes. Raises InvalidArgument for what the dtype does not take
     or ragged lists, Unimplemented for a dtype that REST does not take.
     """
-    array = block(value, dtype)
+    array = block(value, dtype, kinds)
     if array is not None:
         return array
     leaves: list[Any] = []
-    shape = collect(value, dtype, leaves)
+    shape = collect(value, dtype, leaves, kinds)
     return assemble(leaves, dtype).reshape(shape)
 
 
-def block(value: Value, dtype: DType) -> Array | None:
+def block(value: Value, dtype: DType, kinds: Kinds = WRAPPING) -> Array | None:
     """The quick way for Numbers; None where only the rules for single elements can tell."""
-    kind = _KINDS.get(dtype.name)
+    kind = kinds.get(dtype.name)
     if not isinstance(value, Numbers) or kind is None or kind.code is None:
         return None
     if len(value.shape or ()) > MAX_RANK:
@@ -117,32 +132,33 @@ def block(value: Value, dtype: DType) -> Array | None:
     array = value.array(kind.code)
     if array is None:
         return None
-    if kind is _INT32 and (array.min() < -(1 << 31) or array.max() >= 1 << 31):
-        return None
-    if dtype.name == "uint32" and array.max() >= 1 << 32:
+    if kind.bounds is not None and (array.min() < kind.bounds[0] or array.max() > kind.bounds[1]):
         return None
     return _cast(array, dtype)
 
 
-def collect(value: Value, dtype: DType, leaves: list[Any]) -> tuple[int, ...]:
+def collect(
+    value: Value, dtype: DType, leaves: list[Any], kinds: Kinds = WRAPPING
+) -> tuple[int, ...]:
     """Appends the leaves of the value, checked, to `leaves`; its shape. Raises as `tensor`."""
+    kind = kinds.get(dtype.name)
     if not isinstance(value, list | Numbers):
-        leaves.append(_leaf(value, dtype))
+        leaves.append(_leaf(value, dtype, kind))
         return ()
     shape = shape_of(value)
     if len(shape) > MAX_RANK:
         raise InvalidArgument(
             f"a list nested {len(shape)} deep is no tensor: want at most {MAX_RANK} dimensions"
         )
-    _fill(value, 0, shape, dtype, leaves)
+    _fill(value, 0, shape, dtype, kind, leaves)
     return shape
 
 
 def assemble(leaves: list[Any], dtype: DType) -> Array:
     """Checked leaves → [n]."""
-    if dtype.name not in _KINDS:  # then there are no leaves
+    if dtype.name not in WRAPPING:  # then there are no leaves
         return np.empty(0, dtype.numpy or np.object_)
-    wide = np.empty(len(leaves), _KINDS[dtype.name].wide)
+    wide = np.empty(len(leaves), WRAPPING[dtype.name].wide)
     wide[:] = leaves
     return _cast(wide, dtype)
 
@@ -152,7 +168,14 @@ def _cast(array: Array, dtype: DType) -> Array:
         return array.astype(dtype.numpy, copy=False)
 
 
-def _fill(value: Value, level: int, shape: tuple[int, ...], dtype: DType, out: list[Any]) -> None:
+def _fill(
+    value: Value,
+    level: int,
+    shape: tuple[int, ...],
+    dtype: DType,
+    kind: _Kind | None,
+    out: list[Any],
+) -> None:
     value = plain(value)
     if not isinstance(value, list):
         if level != len(shape):
@@ -160,7 +183,7 @@ def _fill(value: Value, level: int, shape: tuple[int, ...], dtype: DType, out: l
                 f"JSON Value: {shown(value)} found at incorrect level: {level + 1}"
                 f" in the JSON DOM. Expected at level: {len(shape)}"
             )
-        out.append(_leaf(value, dtype))
+        out.append(_leaf(value, dtype, kind))
         return
     if level >= len(shape):
         raise InvalidArgument(
@@ -171,18 +194,16 @@ def _fill(value: Value, level: int, shape: tuple[int, ...], dtype: DType, out: l
             f"Encountered list at unexpected size: {len(value)} at level: {level}"
             f" expected size: {shape[level]}"
         )
-    kind = _KINDS.get(dtype.name)
     if kind is not None and value and level + 1 == len(shape) and kind.takes_all(value):
         out.extend(value)
         return
     for item in value:
-        _fill(item, level + 1, shape, dtype, out)
+        _fill(item, level + 1, shape, dtype, kind, out)
 
 
-def _leaf(value: Value, dtype: DType) -> Any:
+def _leaf(value: Value, dtype: DType, kind: _Kind | None) -> Any:
     if isinstance(value, Object) and dtype.name == "string":
         return _base64(value)
-    kind = _KINDS.get(dtype.name)
     if isinstance(value, Object) or (kind is not None and not kind.takes(value)):
         raise InvalidArgument(
             f"JSON Value: {shown(value)} Type: {type_name(value)}"
