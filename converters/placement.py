@@ -18,7 +18,8 @@ from jaxrt.converters.subgraph import Node, canonical, producer
 DENSE = re.compile(
     r"""(
         (Batch)?MatMul(V\d)? | \w*Conv(2D|3D|2d)?\w* | Einsum | Xla(CallModule|Dot\w*|Conv\w*)
-      | (Stateless)?While | I?R?FFT\w* | Cholesky | Qr | Svd | Matrix(Inverse|Solve|TriangularSolve)
+      | (Avg|Max)Pool(V2|3D)? | (Stateless)?While | I?R?FFT\w* | Cholesky | Qr | Svd
+      | Matrix(Inverse|Solve|TriangularSolve)
       | SelfAdjointEigV2 | (Stateless)?(ParameterizedTruncatedNormal|Multinomial)
     )$""",
     re.VERBOSE,

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from jaxrt.converters.arrays import Array
 from jaxrt.converters.bodies import Library, read
-from jaxrt.converters.flat import STRING, Flat, deep_nodes
+from jaxrt.converters.flat import INT32, STRING, Flat, deep_nodes
 from jaxrt.converters.simplify import constant
 from jaxrt.converters.subgraph import Node, Subgraph
 from jaxrt.specs import SignatureSpec, TensorSpec
@@ -25,6 +25,11 @@ _IDS = (5, 2, 1)
 
 _LOWS = (-2.0, 0.01)
 """Bounds of random numbers from below: some signatures want them positive."""
+
+_SMALL_IMAGE = (32, 32)
+_SMALLEST_SIDE, _LARGEST_SIDE = 8, 2048
+_IMAGE_SIZES = 6
+"""Tried at most: some signatures take one size only."""
 
 _Strings = Callable[[np.random.Generator], bytes]
 
@@ -108,8 +113,8 @@ def _guesses(clues: Clues) -> list[_Strings]:
     if features:
         found.append(lambda draw: _example(features, words, draw))
     if any(op.startswith("Decode") for op in ops):
-        png, jpeg = _image(tf.io.encode_png), _image(tf.io.encode_jpeg)
-        raw = [jpeg, png]
+        encoders = (tf.io.encode_jpeg, tf.io.encode_png)
+        raw = [_image(encode, *size) for size in _image_sizes(clues) for encode in encoders]
         if "DecodeBase64" in ops:
             raw = [base64.urlsafe_b64encode(image).rstrip(b"=") for image in raw]
         found += [functools.partial(_always, image) for image in raw]
@@ -128,10 +133,31 @@ def _always(value: bytes, draw: np.random.Generator) -> bytes:
     return value
 
 
-def _image(encode: Any) -> bytes:
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+def _image(encode: Any, height: int, width: int) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
     encoded: bytes = encode(pixels).numpy()
     return encoded
+
+
+def _image_sizes(clues: Clues) -> list[tuple[int, int]]:
+    """Heights and widths: a small one, and those that the graph speaks of."""
+    shapes = [n.attr["shape"].shape for n in clues.nodes if n.op == "EnsureShape"]
+    shapes += [s for n in clues.nodes for s in n.attr["_output_shapes"].list.shape]
+    seen = [[d.size for d in shape.dim] for shape in shapes]
+    seen += [
+        np.ravel(tf.make_ndarray(n.attr["value"].tensor)).tolist()
+        for n in clues.nodes
+        if n.op == "Const" and n.attr["dtype"].type == INT32
+    ]
+    found = [tuple(dims[-3:-1]) for dims in seen if _is_image(dims)]
+    return list(dict.fromkeys([_SMALL_IMAGE, *found]))[:_IMAGE_SIZES]
+
+
+def _is_image(dims: Sequence[int]) -> bool:
+    """Whether they are [height, width, channels], maybe after a batch."""
+    if len(dims) not in (3, 4) or dims[-1] not in (1, 3, 4):
+        return False
+    return all(_SMALLEST_SIDE <= n <= _LARGEST_SIDE for n in dims[-3:-1])
 
 
 def _example(

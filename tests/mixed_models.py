@@ -190,8 +190,18 @@ def images(path: str) -> None:
             found = tf.map_fn(pixels, png, fn_output_signature=tf.TensorSpec([8, 8, 3]))
             return {"y": tf.nn.relu(tf.nn.conv2d(found / 255.0, self.kernel, 2, "SAME"))}
 
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="jpeg")])
+        def pooled(self, jpeg: Any) -> dict[str, Any]:
+            def pixels(one: Any) -> Any:
+                decoded = tf.io.decode_jpeg(one, channels=3)
+                return tf.ensure_shape(tf.cast(decoded, tf.float32), [48, 64, 3])
+
+            found = tf.map_fn(pixels, jpeg, fn_output_signature=tf.float32)
+            return {"y": tf.nn.avg_pool2d(found, 16, 16, "VALID")}
+
     model = Model()
-    tf.saved_model.save(model, path, signatures={"serving_default": model.serving_default})
+    signatures = {"serving_default": model.serving_default, "pooled": model.pooled}
+    tf.saved_model.save(model, path, signatures=signatures)
 
 
 @builder

@@ -1,6 +1,7 @@
 """Signatures cut into stages: each stage run by what would run it, beside TensorFlow's answers."""
 
 import concurrent.futures
+import io
 import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import mixed_models
 import numpy as np
 import pytest
+from PIL import Image
 from served_stages import Served
 
 from jaxrt.converters.records import Kind, Lowered, ModelRecord, Refused, Segmented
@@ -242,6 +244,19 @@ def test_images_are_decoded_on_the_host_and_convolved_on_the_device(
     assert found.stages[1].inputs[0].shape == (None, 8, 8, 3)
     assert found.rowwise == [True]
     found.check({"png": np.asarray([PNG] * 5, object)})
+
+
+def test_images_of_one_size_are_found_to_try_a_signature_with_and_pooled_on_the_device(
+    served: Any, bridge: Bridge, models: Path
+) -> None:
+    found = served(bridge.open_model(models / "images"), "pooled")
+    assert found.places == ["host", "device"]
+    assert "AvgPool" in found.ops("device")
+    assert found.rowwise == [True]
+    file = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(file, "JPEG")
+    found.check({"jpeg": np.asarray([file.getvalue()] * 3, object)})
 
 
 XY = np.linspace(0.5, 2, 10, dtype="f4").reshape(5, 2)
