@@ -59,7 +59,7 @@ def request(path: str, body: bytes, host: str = "localhost") -> bytes:
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-class _Connection:
+class Connection:
     """One keep-alive connection with at most one request under way."""
 
     __slots__ = ("_answer", "_missing", "_unsent", "due", "socket", "status")
@@ -151,15 +151,26 @@ def quantile(ordered: Sequence[float], share: float) -> float:
 class Sender:
     """Sends `messages` in turn over its connections; used once."""
 
-    def __init__(self, address: tuple[str, int], messages: Sequence[bytes], plan: Plan) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        messages: Sequence[bytes],
+        plan: Plan,
+        connect: type[Connection] = Connection,
+    ) -> None:
         self._address = address
+        self._connection = connect
         self._messages = messages
         self._plan = plan
         self._poll = select.epoll()
-        self._open: dict[int, _Connection] = {}
-        self._idle: collections.deque[_Connection] = collections.deque()
+        self._open: dict[int, Connection] = {}
+        self._idle: collections.deque[Connection] = collections.deque()
         self._times = _Times()
         self._turn = 0
+
+    def again(self) -> "Sender":
+        """Another one like it."""
+        return Sender(self._address, self._messages, self._plan, self._connection)
 
     def run(self) -> Summary:
         for _ in range(self._plan.connections):
@@ -176,8 +187,8 @@ class Sender:
         self._poll.close()
         return self._times.summary(self._plan.seconds)
 
-    def _connect(self) -> _Connection:
-        connection = _Connection(self._address)
+    def _connect(self) -> Connection:
+        connection = self._connection(self._address)
         self._open[connection.socket.fileno()] = connection
         self._poll.register(connection.socket.fileno(), select.EPOLLIN)
         return connection
@@ -210,7 +221,7 @@ class Sender:
         self._times.failed += len(waiting)
         self._finish()
 
-    def _send(self, connection: _Connection, due: float) -> None:
+    def _send(self, connection: Connection, due: float) -> None:
         message = self._messages[self._turn]
         self._turn = (self._turn + 1) % len(self._messages)
         self._times.sent += due >= self._counted_from
@@ -225,7 +236,7 @@ class Sender:
             if event & ~select.EPOLLOUT:
                 self._read(connection)
 
-    def _read(self, connection: _Connection) -> None:
+    def _read(self, connection: Connection) -> None:
         try:
             if not connection.receive():
                 return
