@@ -13,6 +13,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jaxrt.serving.engine.servable import Models
 from jaxrt.serving.front import Front
+from jaxrt.serving.limits import MAX_INFLATED
+from jaxrt.serving.monitoring.calls import Calls
+from jaxrt.serving.monitoring.page import Page
 from jaxrt.serving.rest.routes import RestApi
 from jaxrt.serving.v2.routes import V2Api
 
@@ -41,12 +44,17 @@ def build_app(
     timeout_ms: int = TIMEOUT_MS,
     cors: bool = False,
     check_method_name: bool = False,
+    max_inflated: int = MAX_INFLATED,
+    strict_integers: bool = False,
+    calls: Calls | None = None,
+    page: Page | None = None,
     lifespan: Callable[[Starlette], AbstractAsyncContextManager[Any]] | None = None,
 ) -> Starlette:
     """GET /healthz, GET /readyz, TF Serving's API under /v1/ and KServe's v2 protocol under /v2.
 
     `unready` names what /readyz is waiting for; it is asked only while `models.ready()` is false.
-    The other arguments are RestApi's, and Starlette's `lifespan`. The APIs are `state.api`, for a
+    `page` shows what `calls` and others have counted. The other arguments are RestApi's, and
+    Starlette's `lifespan`. The APIs are `state.api`, for a
     server that can do without ASGI's messages.
     """
 
@@ -60,9 +68,17 @@ def build_app(
         return PlainTextResponse(f"not ready: {names}" if names else "not ready", status_code=503)
 
     rest = RestApi(
-        models, clock=clock, timeout_ms=timeout_ms, cors=cors, check_method_name=check_method_name
+        models,
+        clock=clock,
+        timeout_ms=timeout_ms,
+        cors=cors,
+        check_method_name=check_method_name,
+        max_inflated=max_inflated,
+        strict_integers=strict_integers,
+        calls=calls,
     )
-    api = Front(rest, V2Api(models, clock=clock, timeout_ms=timeout_ms))
+    v2 = V2Api(models, clock=clock, timeout_ms=timeout_ms, calls=calls)
+    api = Front(rest, v2, page)
     routes = [Route("/healthz", healthz), Route("/readyz", readyz), _Everything(api)]
     app = Starlette(routes=routes, lifespan=lifespan)
     app.state.api = api

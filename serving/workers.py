@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 
 from jaxrt.errors import UsageError
 from jaxrt.serving import server
+from jaxrt.serving.monitoring import cells
 
 log = logging.getLogger("jaxrt.serving")
 
@@ -38,14 +39,19 @@ class Post:
     """Bound to the port, listening already if the worker replaces one that died."""
     control: int
     """To the supervisor: READY goes out, GO comes in, its end is the end of the supervisor."""
+    memory: tuple[int, ...]
+    """Where each worker counts, itself among them: the numbers outlive it."""
 
     def __str__(self) -> str:
-        return f"{self.index}/{self.count}/{self.socket}/{self.control}"
+        memory = ",".join(map(str, self.memory))
+        return f"{self.index}/{self.count}/{self.socket}/{self.control}/{memory}"
 
     @classmethod
     def parse(cls, text: str) -> "Post":
-        index, count, sock, control = map(int, text.split("/"))
-        return cls(index=index, count=count, socket=sock, control=control)
+        numbers, _, memory = text.rpartition("/")
+        index, count, sock, control = map(int, numbers.split("/"))
+        shared = tuple(map(int, memory.split(",")))
+        return cls(index=index, count=count, socket=sock, control=control, memory=shared)
 
 
 def bind(host: str, port: int, count: int) -> list[socket.socket]:
@@ -109,10 +115,19 @@ class Supervisor:
         self._command = command
         self._opened = opened
         self._workers: dict[int, _Worker] = {}
+        self._memory: tuple[int, ...] = ()
         self._stopping = asyncio.Event()
 
     async def run(self) -> int:
         """The exit code: 0 when every worker finished what it had accepted."""
+        self._memory = tuple(cells.shared() for _ in self._sockets)
+        try:
+            return await self._run()
+        finally:
+            for descriptor in self._memory:
+                os.close(descriptor)
+
+    async def _run(self) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, number)
@@ -147,12 +162,16 @@ class Supervisor:
         ours.setblocking(False)
         sock = self._sockets[index]
         post = Post(
-            index=index, count=len(self._sockets), socket=sock.fileno(), control=theirs.fileno()
+            index=index,
+            count=len(self._sockets),
+            socket=sock.fileno(),
+            control=theirs.fileno(),
+            memory=self._memory,
         )
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 *self._command(post),
-                pass_fds=(post.socket, post.control),
+                pass_fds=(post.socket, post.control, *post.memory),
                 process_group=0,  # Ctrl-C is for the supervisor, which passes it on
             )
         self._workers[index] = _Worker(process=process, control=ours)

@@ -177,7 +177,7 @@ def test_a_port_that_somebody_listens_on_is_not_shared() -> None:
 
 
 def test_a_post_is_text_and_back() -> None:
-    post = Post(index=1, count=3, socket=7, control=9)
+    post = Post(index=1, count=3, socket=7, control=9, memory=(11, 12, 13))
     assert Post.parse(str(post)) == post
 
 

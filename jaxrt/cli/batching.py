@@ -10,11 +10,13 @@ from jaxrt.cli import options
 from jaxrt.cli.settings import Settings
 from jaxrt.serving import batching_parameters
 from jaxrt.serving.batching_parameters import Batching
-from jaxrt.serving.engine.batchpool import BatchPool, Observer
+from jaxrt.serving.engine.batchpool import BatchPool
 from jaxrt.serving.engine.parameters import BatchingParameters
 from jaxrt.serving.engine.servable import Rows
 from jaxrt.serving.engine.source import local_path
 from jaxrt.serving.engine.version import Version
+from jaxrt.serving.monitoring.batches import Batches
+from jaxrt.serving.monitoring.calls import Calls
 
 log = logging.getLogger("jaxrt.serving")
 
@@ -32,8 +34,8 @@ class Queues:
         return (found, self.pool) if found is not None else None
 
 
-def queues(settings: Settings, observer: Observer | None = None) -> Queues | None:
-    """None without `--enable_batching`. Raises UsageError."""
+def queues(settings: Settings, calls: Calls | None = None) -> Queues | None:
+    """None without `--enable_batching`. Batches are counted beside `calls`. Raises UsageError."""
     file = settings.batching_parameters_file
     batching = batching_parameters.from_flags(
         enable_batching=settings.enable_batching,
@@ -43,6 +45,9 @@ def queues(settings: Settings, observer: Observer | None = None) -> Queues | Non
     if batching is None:
         return None
     threads = batching.common.num_batch_threads or os.cpu_count() or 1
+    observer = None
+    if calls is not None:
+        observer = Batches(calls.registry, batching.common.thread_pool_name)
     return Queues(batching, BatchPool(threads=threads, observer=observer))
 
 

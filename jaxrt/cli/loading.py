@@ -9,7 +9,7 @@ from typing import Protocol
 from jaxrt import loader
 from jaxrt.artifact import open_artifact
 from jaxrt.buckets import Buckets
-from jaxrt.cli import batching, hosts
+from jaxrt.cli import batching, footprint, hosts
 from jaxrt.cli.ready import Ready
 from jaxrt.compiler import Weights
 from jaxrt.errors import ModelError, UsageError
@@ -19,6 +19,7 @@ from jaxrt.serving.engine.scheduler import Scheduler
 from jaxrt.serving.engine.servable import OnDemand, Rows, SignaturePrograms, StagePrograms
 from jaxrt.serving.engine.version import Version
 from jaxrt.serving.engine.warmup import Warmed, warm
+from jaxrt.serving.monitoring.calls import Calls
 from jaxrt.target import Target
 
 log = logging.getLogger("jaxrt.serving")
@@ -49,6 +50,8 @@ class Loading:
     """False: several processes serve the same models, and none may have state."""
     queues: batching.Queues | None = None
     """Where requests wait for batches, with `--enable_batching`."""
+    calls: Calls | None = None
+    """Where versions are counted."""
 
 
 Tell = Callable[[str, Ready, Sequence[Warmed], bool], None]
@@ -167,10 +170,14 @@ def load_version(
         on_demand=saved_models.on_demand(path, model.weights) if saved_models else None,
         batch_sizes=saved_models.sizes(path) if saved_models else None,
         batching=queues,
+        calls=loading.calls,
     )
     if queues is not None and saved_models is None:
         batching.tell_missing(made, queues[0])
-    return Ready(version=made, model=model, artifact=artifact, path=path)
+    ready = Ready(version=made, model=model, artifact=artifact, path=path)
+    if loading.calls is not None:
+        footprint.count(loading.calls, ready)
+    return ready
 
 
 def _refuse_state(name: str, model: loader.LoadedModel) -> None:

@@ -8,8 +8,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from starlette.applications import Starlette
+
 from jaxrt import target
-from jaxrt.cli import batching, console, grpcflags, options, ports, threads
+from jaxrt.cli import batching, console, footprint, grpcflags, monitoring, options, ports, threads
 from jaxrt.cli.choices import Choices
 from jaxrt.cli.following import Following
 from jaxrt.cli.loading import Loading, Replay, VersionLoader
@@ -20,13 +22,16 @@ from jaxrt.cli.settings import Settings
 from jaxrt.cli.startlog import started_tables, where_lines
 from jaxrt.cli.tables import INIT_OP
 from jaxrt.cli.wanted import check_local, wanted
+from jaxrt.errors import Code, RequestError
 from jaxrt.serving import server, workers
 from jaxrt.serving.app import build_app
 from jaxrt.serving.engine.manager import Manager
 from jaxrt.serving.engine.scheduler import QUICK_SECONDS, Scheduler
+from jaxrt.serving.engine.states import States
 from jaxrt.serving.engine.storage import LocalStorage
 from jaxrt.serving.engine.version import Version
 from jaxrt.serving.engine.warmup import Warmed
+from jaxrt.serving.limits import Limits, unlimited_if_zero
 from jaxrt.serving.monitoring.calls import Calls
 from jaxrt.serving.replay import replay
 from jaxrt.serving.rpc.service import GrpcService
@@ -43,8 +48,10 @@ def serve(settings: Settings, *, started: float) -> None:
     port opens.
     """
     options.buckets(settings.batch_sizes)  # refused though nobody may need it
-    queues = batching.queues(settings)
+    path = monitoring.path_of(settings)
     post = Post.parse(settings.worker) if settings.worker else None
+    calls = monitoring.counting(post)
+    queues = batching.queues(settings, calls)
     grpc = grpcflags.options(settings)
     with ports.bound(settings, post) as open_ports:
         if post is not None and (cores := workers.cores(post.index, post.count)):
@@ -57,7 +64,8 @@ def serve(settings: Settings, *, started: float) -> None:
         with contextlib.ExitStack() as stack:
             saved_models = Lazily(stack, _choices(batching.sized(settings, queues)), attached)
             device, host = _schedulers(settings, attached)
-            manager = Manager(schedulers=[device, host])
+            footprint.build(calls, attached)
+            manager = Manager(schedulers=[device, host], observer=States(calls))
             loading = Loading(
                 target=attached,
                 scheduler=device,
@@ -65,17 +73,28 @@ def serve(settings: Settings, *, started: float) -> None:
                 saved_models=saved_models.get,
                 alone=post is None,
                 queues=queues,
+                calls=calls,
             )
             tell = _Tell(quiet=post is not None and post.index > 0)
             loader = VersionLoader(
-                loading, tell=tell, stop=saved_models.stop, replay=_replay(settings)
+                loading, tell=tell, stop=saved_models.stop, replay=_replay(settings, calls)
             )
             following = Following(settings, first, manager, loader)
-            calls = Calls()
             # Another worker would go on with the old set.
             reload = following.models if post is None else None
             beside = GrpcService(manager, open_ports.grpc, grpc, calls=calls, reload=reload)
-            parts = (open_ports, beside, post, manager, following, saved_models)
+            app = build_app(
+                manager,
+                unready=manager.missing,
+                timeout_ms=settings.rest_api_timeout_in_ms,
+                cors=settings.rest_api_enable_cors_support,
+                check_method_name=settings.enable_signature_method_name_check,
+                max_inflated=settings.rest_api_max_inflated_bytes,
+                strict_integers=settings.rest_api_strict_integers,
+                calls=calls,
+                page=monitoring.page(path, calls, post),
+            )
+            parts = (app, open_ports, beside, post, manager, following, saved_models)
             if not _run(*parts, settings, started):
                 log.error("requests were unfinished and failed")
                 logging.shutdown()
@@ -83,19 +102,25 @@ def serve(settings: Settings, *, started: float) -> None:
                 os._exit(1)
 
 
-def _replay(settings: Settings) -> Replay | None:
+def _replay(settings: Settings, calls: Calls) -> Replay | None:
     """Warm-up requests, unless the flags say otherwise."""
     if not settings.enable_model_warmup:
         return None
 
     async def replayed(version: Version, directory: Path) -> None:
-        count = await replay(
-            version,
-            directory,
-            iterations=settings.num_request_iterations_for_warmup,
-            check_method_name=settings.enable_signature_method_name_check,
-        )
+        started = time.perf_counter()
+        try:
+            count = await replay(
+                version,
+                directory,
+                iterations=settings.num_request_iterations_for_warmup,
+                check_method_name=settings.enable_signature_method_name_check,
+            )
+        except RequestError as error:
+            calls.warmed(str(directory), error.code, time.perf_counter() - started, 0)
+            raise
         if count:
+            calls.warmed(str(directory), Code.OK, time.perf_counter() - started, count)
             name, number = version.name, version.version
             log.info("%s version %d: warm-up requests replayed: %d", name, number, count)
 
@@ -133,6 +158,7 @@ def _schedulers(settings: Settings, attached: Target) -> tuple[Scheduler, Schedu
 
 
 def _run(
+    app: Starlette,
     open_ports: Ports,
     beside: GrpcService,
     post: Post | None,
@@ -161,18 +187,12 @@ def _run(
         _, finished = await asyncio.gather(following.stop(), manager.drain(grace))
         return finished
 
-    app = build_app(
-        manager,
-        unready=manager.missing,
-        timeout_ms=settings.rest_api_timeout_in_ms,
-        cors=settings.rest_api_enable_cors_support,
-        check_method_name=settings.enable_signature_method_name_check,
-    )
     return server.run(
         app,
         open_ports.rest,
         api=app.state.api,
         beside=beside,
+        limits=Limits(body=unlimited_if_zero(settings.rest_api_max_body_bytes)),
         start=start,
         drain=drain,
         grace_seconds=settings.grace,

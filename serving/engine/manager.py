@@ -17,6 +17,10 @@ class Drainable(Servable, Protocol):
     async def drain(self, grace: float) -> bool: ...
 
 
+Observer = Callable[[str, int, State, Code], None]
+"""Model, version, its state from now on, and the code of the error that led there."""
+
+
 @dataclasses.dataclass(slots=True)
 class _Model:
     configured: bool = True
@@ -41,8 +45,13 @@ class Manager:
         schedulers: Sequence[Scheduler] = (),
         models: Iterable[str] = (),
         clock: Callable[[], float] = time.monotonic,
+        observer: Observer | None = None,
     ) -> None:
-        """`models` are configured and not loaded yet: the server is not ready without them."""
+        """`models` are configured and not loaded yet: the server is not ready without them.
+
+        `observer` is told each state of each version.
+        """
+        self._observer = observer
         self._schedulers = tuple(schedulers)
         self._clock = clock
         self._models = {name: _Model() for name in models}
@@ -157,6 +166,8 @@ class Manager:
         model.statuses[version] = VersionStatus(
             version=version, state=state, code=code, message=message
         )
+        if self._observer is not None:
+            self._observer(name, version, state, code)
 
     def release(self, name: str, version: int) -> None:
         """Forgets the servable of a version; who has it from `get` keeps it."""

@@ -61,7 +61,7 @@ class Version:
         `batching` puts TensorFlow Serving's queues before everything else: then they alone are
         bounded, and merge, pad and fail requests by its rules.
 
-        `calls` is where the version is counted, until it is drained; None: by its schedulers.
+        `calls` is where the version is counted; None: by its schedulers.
 
         Raises ValueError when a program does not take its signature's inputs.
         """
@@ -156,8 +156,6 @@ class Version:
         finally:
             if self._unplanned is not None:
                 self._unplanned.close()
-        if self._calls is not None:
-            self._calls.forget(self.name, self.version)
         return True
 
     async def _predict(

@@ -12,8 +12,11 @@ STRANGERS = 1000
 """Names of models without one answered request that are counted each for itself: the names come
 from clients, who could fill the memory with them. TensorFlow Serving has no limit."""
 
+LONGEST = 256
+"""Characters of the name of such a model."""
+
 OTHER = "(other)"
-"""The name that further ones are counted under."""
+"""The name that further ones and longer ones are counted under."""
 
 
 _OK = Code.OK  # an enum's members are found slowly
@@ -44,6 +47,7 @@ class Calls:
         self._strangers: set[str] = set()
         self._runtimes: dict[tuple[str, str, str], Histogram] = {}
         self._stages: dict[tuple[str, int, str], Histogram] = {}
+        self._served: dict[tuple[str, int, str], tuple[Histogram, Histogram, Histogram]] = {}
 
     def finished(self, model: str, code: Code, api: str, entrypoint: str, seconds: float) -> None:
         """A call was answered; `seconds` from its last byte to its answer's first.
@@ -70,6 +74,28 @@ class Calls:
             )
         latency.observe(seconds * 1e6)
 
+    def served(
+        self, model: str, version: int, api: str, parse: float, run: float, encode: float
+    ) -> None:
+        """`ran` and both stages of `staged` in one, for one request: the seconds of each."""
+        found = self._served.get((model, version, api))
+        if found is None:
+            stages = (model, str(version))
+            found = self._served[model, version, api] = (
+                self.registry.histogram(families.STAGE_SECONDS, *stages, "parse"),
+                self.registry.histogram(families.RUNTIME_LATENCY, model, api, RUNTIME),
+                self.registry.histogram(families.STAGE_SECONDS, *stages, "encode"),
+            )
+        found[0].observe(parse)
+        found[1].observe(run * 1e6)
+        found[2].observe(encode)
+
+    def warmed(self, path: str, code: Code, seconds: float, records: int) -> None:
+        """The warm-up file of the version at `path` was replayed, or failed."""
+        latency = self.registry.histogram(families.WARMUP_LATENCY, path, code.name)
+        latency.observe(seconds * 1e6)
+        self.registry.counter(families.WARMUP_RECORDS, path, code.name).add(records)
+
     def examples(self, model: str, count: int) -> None:
         """A MultiInference call had so many tf.Examples."""
         self.registry.histogram(families.EXAMPLE_COUNTS, model).observe(count)
@@ -86,8 +112,9 @@ class Calls:
 
     def forget(self, model: str, version: int) -> None:
         """A version is gone: its own series go, and what counts models stays."""
-        for key in [key for key in self._stages if key[:2] == (model, version)]:
-            del self._stages[key]
+        for series in (self._stages, self._served):
+            for key in [key for key in series if key[:2] == (model, version)]:
+                del series[key]
         self.registry.forget(model, version)
 
     def _answer(self, model: str, api: str, entrypoint: str) -> _Answered:
@@ -100,7 +127,7 @@ class Calls:
 
     def _fail(self, model: str, code: Code) -> None:
         if model and model not in self._known and model not in self._strangers:
-            if len(self._strangers) >= STRANGERS:
+            if len(self._strangers) >= STRANGERS or len(model) > LONGEST:
                 model = OTHER
             else:
                 self._strangers.add(model)

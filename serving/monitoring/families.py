@@ -137,13 +137,21 @@ EXPIRED = _counter("jaxrt_expired_requests", _OF, "Requests whose deadline passe
 REJECTED = _counter("jaxrt_rejected_requests", _OF, "Requests refused because a queue was full.")
 IN_FLIGHT = _gauge("jaxrt_requests_in_flight", _OF, "Requests being answered.")
 EXECUTABLE_BYTES = _gauge(
-    "jaxrt_executable_bytes", _OF, "Bytes of compiled programs, in all worker processes."
+    "jaxrt_executable_bytes",
+    (*_OF, "part"),
+    "Bytes of compiled programs (code), and what the largest needs to run (scratch), in all "
+    "worker processes.",
 )
 WEIGHTS_BYTES = _gauge(
     "jaxrt_weights_bytes", _OF, "Bytes of weights; worker processes share them.", largest=True
 )
 MODEL_STATE = _gauge(
     "jaxrt_model_state", (*_OF, "state"), "Worker processes in which a version is in this state."
+)
+FAILED_LOADS = _counter(
+    "jaxrt_failed_loads",
+    ("model_name",),
+    "Versions that were given up after all tries to load them.",
 )
 MLMD = _gauge("jaxrt_mlmd_info", (*_OF, "uuid"), "The key of assets.extra/mlmd_uuid.", largest=True)
 BUILD = _gauge(
@@ -153,11 +161,13 @@ BUILD = _gauge(
     largest=True,
 )
 WORKERS = _gauge("jaxrt_workers", (), "Worker processes that serve.")
+PROCESS = _gauge("_process", ())
+"""A worker's process id; its memory and CPU time are found by it."""
 
 JAXRT = (
     STAGE_SECONDS, QUEUE_SECONDS, BATCH_ROWS, PADDING_ROWS, RETRIED, UNPLANNED_COMPILES,
     UNPLANNED_FAILURES, FALLBACKS, CANCELLED, EXPIRED, REJECTED, IN_FLIGHT, EXECUTABLE_BYTES,
-    WEIGHTS_BYTES, MODEL_STATE, MLMD, BUILD, WORKERS,
+    WEIGHTS_BYTES, MODEL_STATE, FAILED_LOADS, MLMD, BUILD, WORKERS,
 )  # fmt: skip
 
-BY_NAME = {family.name: family for family in (*TENSORFLOW, *JAXRT)}
+BY_NAME = {family.name: family for family in (*TENSORFLOW, *JAXRT, PROCESS)}

@@ -11,10 +11,12 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive, Scope, Send
 
-from jaxrt.errors import Cancelled, InvalidArgument, RequestError
+from jaxrt.errors import Cancelled, Code, InvalidArgument, RequestError
 from jaxrt.serving.answer import Answer, Headers
 from jaxrt.serving.asgi import path_of, respond
 from jaxrt.serving.engine.servable import HostTensors, Models, Servable
+from jaxrt.serving.limits import MAX_INFLATED
+from jaxrt.serving.monitoring.calls import Calls
 from jaxrt.serving.rest import classification, decode, encode, regression
 from jaxrt.serving.rest.body import inflated
 from jaxrt.serving.rest.errors import HTTP_STATUS, error_body, html_page
@@ -22,12 +24,16 @@ from jaxrt.serving.rest.examples import examples, fed
 from jaxrt.serving.rest.json_reader import parse
 from jaxrt.serving.rest.metadata import metadata_body
 from jaxrt.serving.rest.status import status_body
+from jaxrt.serving.rest.tensors import STRICT, WRAPPING
 from jaxrt.serving.rest.urls import Target, Verb, is_api, is_legal, parse_target
 
 T = TypeVar("T")
 
 OFF_LOOP = 256 << 10
 """Bodies of more bytes are read and written in a thread: about 1 ms of the event loop's time."""
+
+_ENTRYPOINT = "REST"
+_OK = Code.OK  # an enum's members are found slowly
 
 _METHODS = frozenset(("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"))
 _JSON = b"application/json"
@@ -41,8 +47,16 @@ _CORS = (
 
 _log = logging.getLogger(__name__)
 
+
+def _found(method: str, path: bytes) -> tuple[Target, str]:
+    """What a request is about, and the name its API is counted under."""
+    target = parse_target(method, path)
+    reads = target.verb in (Verb.STATUS, Verb.METADATA)
+    return target, "" if reads else target.verb.value
+
+
 # A server is asked for few paths, again and again. Errors are not kept, nor is what is too long.
-_known_target = functools.lru_cache(maxsize=1024)(parse_target)
+_known = functools.lru_cache(maxsize=1024)(_found)
 _REMEMBERED = 512
 """Bytes of a path."""
 
@@ -53,7 +67,10 @@ class RestApi:
     `timeout_ms` (`--rest_api_timeout_in_ms`) bounds a prediction, 0 or less means no limit; `clock`
     is the one of the deadlines that `Servable.predict` takes; `cors` adds the three CORS headers to
     every answer but the HTML pages; `check_method_name` (`--enable_signature_method_name_check`)
-    makes classify and regress look at it. A client that hangs up cancels its prediction.
+    makes classify and regress look at it; a gzip body of more than `max_inflated` bytes is taken
+    for an empty one; `strict_integers` refuses integers that TF Serving cuts to 8 or 16 bits. A
+    client that hangs up cancels its prediction. Every request but those for the HTML pages is
+    counted in `calls`.
     """
 
     def __init__(
@@ -64,12 +81,18 @@ class RestApi:
         timeout_ms: int,
         cors: bool,
         check_method_name: bool = False,
+        max_inflated: int = MAX_INFLATED,
+        strict_integers: bool = False,
+        calls: Calls | None = None,
     ) -> None:
         self._models = models
         self._clock = clock
         self._timeout = timeout_ms / 1000 if timeout_ms > 0 else None
         self._cors = cors
         self._check_method_name = check_method_name
+        self._max_inflated = max_inflated
+        self._kinds = STRICT if strict_integers else WRAPPING
+        self._calls = calls or Calls()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         page = _page(scope["method"], path_of(scope), scope["headers"])
@@ -84,21 +107,33 @@ class RestApi:
         page = _page(method, path, headers)
         if page is not None:
             return _answer(page, _HTML, html_page(page))
+        started = self._clock()
         extra = _CORS if self._cors else ()
-        if method == "OPTIONS":
-            origin = dict(headers).get(b"origin", b"")
-            known = b"http://" in origin or b"https://" in origin
-            return _answer(200 if known else 400, _LIBEVENT_DEFAULT, b"", extra)
+        model = api = ""
+        code = _OK
         try:
-            target_of = _known_target if len(path) <= _REMEMBERED else parse_target
-            found = await self._respond(target_of(method, path), headers, body)
+            if method == "OPTIONS":
+                code, answer = _preflight(headers, extra)
+                return answer
+            find = _known if len(path) <= _REMEMBERED else _found
+            target, api = find(method, path)
+            model = target.model
+            found = await self._respond(target, headers, body)
+            answer = _answer(200, _JSON, found, extra)
         except RequestError as error:
-            return _answer(HTTP_STATUS[error.code], _JSON, error_body(str(error)), extra)
+            code = error.code
+            answer = _answer(HTTP_STATUS[code], _JSON, error_body(str(error)), extra)
+        except asyncio.CancelledError:
+            code = Code.CANCELLED
+            raise
         except Exception:
+            code = Code.INTERNAL
             _log.exception("%s %s", method, path.decode("latin-1"))
             text = error_body("Internal error: see the log of the server")
-            return _answer(500, _JSON, text, extra)
-        return _answer(200, _JSON, found, extra)
+            answer = _answer(500, _JSON, text, extra)
+        finally:
+            self._calls.finished(model, code, api, _ENTRYPOINT, self._clock() - started)
+        return answer
 
     async def _respond(self, target: Target, headers: Headers, body: bytes) -> bytes:
         match target.verb:
@@ -109,7 +144,7 @@ class RestApi:
                 return metadata_body(self._servable(target))
         for name, value in headers:
             if name == b"content-encoding" and b"gzip" in value:
-                body = await _in_thread(inflated, body)
+                body = await _in_thread(inflated, body, self._max_inflated)
                 break
         if target.verb is Verb.PREDICT:
             return await self._predict(target, body)
@@ -119,18 +154,24 @@ class RestApi:
         return self._models.get(target.model, version=target.version, label=target.label)
 
     async def _predict(self, target: Target, body: bytes) -> bytes:
+        started = self._clock()
         request = await _apart(len(body), parse, body)
         decode.signature_name(request)  # its type is checked before the model is looked up
         servable = self._servable(target)
         name, spec = decode.signature(request, servable.signatures)
-        form, inputs = await _apart(len(body), decode.inputs, request, spec)
+        form, inputs = await _apart(len(body), decode.inputs, request, spec, self._kinds)
+        ready = self._clock()
         outputs = await self._run(servable, name, inputs)
+        ran = self._clock()
         write = encode.rows if form is decode.Format.ROW else encode.columns
-        return await _apart(encode.encoded_size(outputs), write, outputs, spec.outputs)
+        found = await _apart(encode.encoded_size(outputs), write, outputs, spec.outputs)
+        self._count(servable, "Predict", started, ready, ran)
+        return found
 
     async def _infer(self, target: Target, body: bytes) -> bytes:
         """Classify and regress: all of the body is read before the model is looked up."""
         api = classification if target.verb is Verb.CLASSIFY else regression
+        started = self._clock()
         request = await _apart(len(body), parse, body)
         name = decode.signature_name(request) or decode.DEFAULT_SIGNATURE
         serialized = await _apart(len(body), examples, request)
@@ -139,9 +180,22 @@ class RestApi:
             raise InvalidArgument(f"No signature was found with the name: {name}")
         spec = servable.signatures[name]
         api.check(spec, self._check_method_name)
-        outputs = await self._run(servable, name, fed(spec, serialized))
+        inputs = fed(spec, serialized)
+        ready = self._clock()
+        outputs = await self._run(servable, name, inputs)
+        ran = self._clock()
         size = encode.encoded_size(outputs)
-        return await _apart(size, api.body, outputs, spec, len(serialized))
+        found: bytes = await _apart(size, api.body, outputs, spec, len(serialized))
+        label = "Classify" if target.verb is Verb.CLASSIFY else "Regress"
+        self._count(servable, label, started, ready, ran)
+        return found
+
+    def _count(
+        self, servable: Servable, api: str, started: float, ready: float, ran: float
+    ) -> None:
+        """A prediction that was written just now; the other three are instants before that."""
+        parse, run, encode = ready - started, ran - ready, self._clock() - ran
+        self._calls.served(servable.name, servable.version, api, parse, run, encode)
 
     async def _run(self, servable: Servable, signature: str, inputs: HostTensors) -> HostTensors:
         deadline = None if self._timeout is None else self._clock() + self._timeout
@@ -152,6 +206,13 @@ class RestApi:
             if task is not None and task.cancelling():
                 raise
             raise Cancelled("the server dropped the request") from None
+
+
+def _preflight(headers: Headers, extra: Iterable[tuple[bytes, bytes]]) -> tuple[Code, Answer]:
+    origin = dict(headers).get(b"origin", b"")
+    if b"http://" in origin or b"https://" in origin:
+        return _OK, _answer(200, _LIBEVENT_DEFAULT, b"", extra)
+    return Code.INVALID_ARGUMENT, _answer(400, _LIBEVENT_DEFAULT, b"", extra)
 
 
 def _page(method: str, path: bytes, headers: Headers) -> int | None:

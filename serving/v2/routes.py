@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 import orjson
 
 from jaxrt import __version__
-from jaxrt.errors import InvalidArgument, NotFound, RequestError
+from jaxrt.errors import Code, InvalidArgument, NotFound, RequestError
 from jaxrt.serving.answer import Answer, Headers
 from jaxrt.serving.engine.servable import Models, Servable
+from jaxrt.serving.monitoring.calls import Calls
 from jaxrt.serving.rest.errors import HTTP_STATUS
 from jaxrt.serving.v2.datatypes import NAMES
 from jaxrt.serving.v2.request import inputs, parse
@@ -40,12 +41,23 @@ def is_v2(path: bytes) -> bool:
 
 
 class V2Api:
-    """KServe's v2 protocol over `models`; `timeout_ms` and `clock` as in RestApi."""
+    """KServe's v2 protocol over `models`; `timeout_ms`, `clock` and `calls` as in RestApi.
 
-    def __init__(self, models: Models, *, clock: Callable[[], float], timeout_ms: int) -> None:
+    Inferences are counted, probes are not.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        *,
+        clock: Callable[[], float],
+        timeout_ms: int,
+        calls: Calls | None = None,
+    ) -> None:
         self._models = models
         self._clock = clock
         self._timeout = timeout_ms / 1000 if timeout_ms > 0 else None
+        self._calls = calls or Calls()
 
     async def answer(self, method: str, path: bytes, headers: Headers, body: bytes) -> Answer:
         """Never raises; cancelling it drops the prediction."""
@@ -66,7 +78,7 @@ class V2Api:
             name = urllib.parse.unquote(match[1])
             version = int(match[2]) if match[2] else None
             if match[3] == "/infer":
-                return await self._infer(self._models.get(name, version=version), headers, body)
+                return await self._counted(name, version, headers, body)
             return self._about(name, version, match[3] == "/ready")
         if method == "GET" and path == "/v2":
             extensions = ["binary_tensor_data"]
@@ -94,20 +106,50 @@ class V2Api:
             },
         )
 
+    async def _counted(
+        self, name: str, version: int | None, headers: dict[bytes, bytes], body: bytes
+    ) -> Answer:
+        started = self._clock()
+        code = Code.INTERNAL
+        try:
+            servable = self._models.get(name, version=version)
+            answer = await self._infer(servable, headers, body)
+            code = Code.OK
+            return answer
+        except RequestError as error:
+            code = error.code
+            raise
+        except asyncio.CancelledError:
+            code = Code.CANCELLED
+            raise
+        finally:
+            self._calls.finished(name, code, "infer", "V2", self._clock() - started)
+
     async def _infer(self, servable: Servable, headers: dict[bytes, bytes], body: bytes) -> Answer:
         if b"content-encoding" in headers:
             raise InvalidArgument("Content-Encoding: want the body as it is")
+        started = self._clock()
         request = await _apart(len(body), parse, body, _json_length(headers), DEFAULT_SIGNATURE)
         spec: SignatureSpec | None = servable.signatures.get(request.signature)
         if spec is None:
             known = ", ".join(sorted(servable.signatures))
             raise InvalidArgument(f"signature {request.signature!r}: unknown, want one of {known}")
         tensors = await _apart(len(body), inputs, request, spec)
-        deadline = None if self._timeout is None else self._clock() + self._timeout
+        ready = self._clock()
+        deadline = None if self._timeout is None else ready + self._timeout
         outputs = await servable.predict(request.signature, tensors, deadline=deadline)
+        ran = self._clock()
         size = sum(array.nbytes for array in outputs.values())
         text, raw = await _apart(
             size, response, request, outputs, spec, servable.name, servable.version
+        )
+        self._calls.served(
+            servable.name,
+            servable.version,
+            "Predict",
+            ready - started,
+            ran - ready,
+            self._clock() - ran,
         )
         if not raw:
             return _answer(200, b"application/json", text)
