@@ -56,7 +56,7 @@ def portable(program: Program, platform: str) -> bytes:
         function = jax.jit(jaxpr_as_fun(program.jaxpr), keep_unused=True)
         try:
             exported = export.export(
-                function, platforms=(platform,), disabled_checks=_OWN_CUSTOM_CALLS
+                function, platforms=(platform,), disabled_checks=EXPORTED_CUSTOM_CALLS
             )(*program.avals)
         except (NotImplementedError, ValueError) as error:
             reason = str(error).splitlines()[0]
@@ -68,7 +68,7 @@ def portable(program: Program, platform: str) -> bytes:
 
 # jax.export refuses custom calls without a compatibility promise. The SavedModel named in the
 # manifest is the long-term source, and the executable was made from the same bytes.
-_OWN_CUSTOM_CALLS = [
+EXPORTED_CUSTOM_CALLS = [
     export.DisabledSafetyCheck.custom_call(name)
     for name in ("TopK", "mhlo.topk", "ApproxTopK", "PartialReduce")
 ]
@@ -102,7 +102,7 @@ def compile_portable(data: bytes, target: Target) -> Built:
     return Built(
         portable=data,
         executable=bytes(loaded.serialize()),
-        stats=_stats(compiled, time.perf_counter() - started),
+        stats=stats(compiled, time.perf_counter() - started),
         loaded=loaded,
     )
 
@@ -112,7 +112,8 @@ def build(program: Program, target: Target) -> Built:
     return compile_portable(portable(program, target.platform), target)
 
 
-def _stats(compiled: Any, seconds: float) -> Stats:
+def stats(compiled: Any, seconds: float) -> Stats:
+    """What the compiler says of a `jax.stages.Compiled`, on one device."""
     costs = compiled.cost_analysis() or {}
     costs = costs[0] if isinstance(costs, list) else costs
     memory = compiled.memory_analysis()

@@ -140,7 +140,13 @@ CASES: Mapping[str, tuple[Callable[..., Any], Mapping[str, tuple[int, ...]], Any
 
 
 def program(name: str, batch: int = _BATCH) -> Program:
+    return larger(name, {}, batch)
+
+
+def larger(name: str, sizes: Mapping[str, tuple[int, ...]], batch: int = _BATCH) -> Program:
+    """With other shapes of some weights, of which nothing is allocated."""
     function, shapes, (shape, dtype) = CASES[name]
+    shapes = {**shapes, **sizes}
     given = jax.ShapeDtypeStruct((batch, *shape[1:]), dtype)
     weights = [jax.ShapeDtypeStruct(s, np.float32) for s in shapes.values()]
 

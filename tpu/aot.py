@@ -1,0 +1,115 @@
+"""Compiling for chips that are not here: what libtpu and the CUDA plugin do without a device.
+
+`jax.experimental.topologies` makes devices out of a description; a program lowered for them is
+compiled by the platform's own compiler and can be serialized, but not run here.
+"""
+
+import dataclasses
+import importlib.util
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from jax import export
+from jax.experimental import topologies
+
+from jaxrt.compiler import EXPORTED_CUSTOM_CALLS, Stats, stats
+from jaxrt.errors import DeviceError
+from jaxrt.program import Program
+from jaxrt.tpu import collectives
+from jaxrt.tpu.apply import mesh_of, sharded
+from jaxrt.tpu.plan import Plan
+from jaxrt.tpu.topology import Topology
+
+# libtpu asks the metadata server of a TPU host what it runs on, unless it is told.
+_LIBTPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+}
+_PLUGINS = {"tpu": ("libtpu",), "cuda": ("jax_cuda13_plugin", "jax_cuda12_plugin")}
+_NEEDED = re.compile(r"\(([0-9.]+)([KMGT])?\) exceeds available \w+ \(([0-9.]+)([KMGT])?\)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Compiled:
+    """One program in both its forms, for devices that need not be here."""
+
+    portable: bytes
+    """jax.export's serialization, with the shardings in it."""
+    executable: bytes
+    """PJRT's own serialization."""
+    stats: Stats
+    """Of one device."""
+    collectives: Mapping[str, int]
+    """Kind → how many are in the compiled program."""
+
+
+def devices(topology: Topology) -> Sequence[Any]:
+    """Devices to compile for; raises DeviceError when the platform's compiler is not installed."""
+    platform = topology.chip.platform
+    if not any(importlib.util.find_spec(name) for name in _PLUGINS[platform]):
+        raise DeviceError(
+            f"{topology.name}: compiling for it takes {_PLUGINS[platform][0]}, which is not "
+            f"installed; pip install 'jaxrt[{platform}]'"
+        )
+    for name, value in _LIBTPU.items():
+        os.environ.setdefault(name, value)
+    try:
+        found = topologies.get_topology_desc(**topology.description()).devices
+    except (jax.errors.JaxRuntimeError, RuntimeError, NotImplementedError) as error:
+        raise DeviceError(
+            f"{topology.name}: the compiler knows no such slice ({str(error).splitlines()[0]}); "
+            "`jaxrt targets` lists what there is"
+        ) from error
+    return tuple(found)
+
+
+def compile_for(program: Program, plan: Plan, topology: Topology) -> Compiled:
+    """Lowers once; the executable is compiled from the bytes that are kept as portable.
+
+    Raises DeviceError, with how much is missing, for a program that does not fit the memory.
+    """
+    started = time.perf_counter()
+    mesh = mesh_of(plan.mesh, devices(topology))
+    with jax.enable_x64(True):
+        laid_out = sharded(program, plan, mesh)
+        exported = export.export(
+            laid_out.jit(),
+            platforms=(topology.chip.platform,),
+            disabled_checks=EXPORTED_CUSTOM_CALLS,
+        )(*program.avals)
+        lowered = jax.jit(exported.call, in_shardings=laid_out.arguments, keep_unused=True).lower(
+            *exported.in_avals
+        )
+        try:
+            compiled = lowered.compile()
+        except jax.errors.JaxRuntimeError as error:
+            raise _refusal(program, plan, topology, str(error)) from error
+    executable: Any = compiled.runtime_executable()
+    return Compiled(
+        portable=bytes(exported.serialize()),
+        executable=bytes(executable.serialize()),
+        stats=stats(compiled, time.perf_counter() - started),
+        collectives=collectives.counts(compiled.as_text() or ""),
+    )
+
+
+def _refusal(program: Program, plan: Plan, topology: Topology, text: str) -> DeviceError:
+    where = f"signature {program.signature!r} on {topology.name} ({plan.label}, mesh {plan.mesh})"
+    found = _NEEDED.search(text)
+    if found is None or "RESOURCE_EXHAUSTED" not in text:
+        return DeviceError(f"{where}: XLA does not compile it: {text.splitlines()[0]}")
+    needed, room = _nbytes(found[1], found[2]), _nbytes(found[3], found[4])
+    return DeviceError(
+        f"{where}: it takes {needed / 2**30:.2f} GiB of a device that has {room / 2**30:.2f} GiB, "
+        f"{(needed - room) / 2**30:.2f} GiB too much; take a larger slice, chips with more memory "
+        "(`jaxrt targets`), smaller --batch-sizes, or quantize the weights"
+    )
+
+
+def _nbytes(number: str, unit: str | None) -> float:
+    return float(number) * 1024 ** ("KMGT".index(unit) + 1 if unit else 0)
