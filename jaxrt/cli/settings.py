@@ -55,6 +55,10 @@ class Settings:
     rest_api_timeout_in_ms: int
     """0 or less: no limit."""
     rest_api_enable_cors_support: bool
+    rest_api_max_body_bytes: int
+    """0: no limit."""
+    rest_api_max_inflated_bytes: int
+    rest_api_strict_integers: bool
     monitoring_config_file: str | None
 
     grpc_channel_arguments: str | None

@@ -4,8 +4,7 @@ import zlib
 
 from starlette.types import Receive
 
-MAX_INFLATED = 100 << 20
-"""Bytes a gzip body may inflate to (TF Serving's kMaxUncompressedBytes)."""
+from jaxrt.serving.limits import MAX_INFLATED
 
 _GZIP = 31  # zlib's window bits for a gzip header and trailer
 

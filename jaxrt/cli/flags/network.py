@@ -50,6 +50,30 @@ rest = group(
         help="Send Access-Control-Allow-Origin: * with every answer.",
     ),
     flag(
+        "rest_api_max_body_bytes",
+        REST,
+        type=click.IntRange(min=0),
+        default=(1 << 31) - 1,
+        metavar="BYTES",
+        help="A larger body, as it is sent, gets 413; 0: no limit, as in TensorFlow Serving.",
+    ),
+    flag(
+        "rest_api_max_inflated_bytes",
+        REST,
+        type=click.IntRange(min=1),
+        default=100 << 20,
+        metavar="BYTES",
+        help="A gzip body that inflates to more is taken for an empty one, as in TensorFlow "
+        "Serving.",
+    ),
+    flag(
+        "rest_api_strict_integers",
+        REST,
+        default=False,
+        help="Refuse integers that do not fit int8, uint8 or int16; without it they are cut, as "
+        "in TensorFlow Serving.",
+    ),
+    flag(
         "monitoring_config_file",
         REST,
         type=text,
