@@ -1,6 +1,5 @@
 """LitServe's form of a model: a class that its worker process can import."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import litserve as ls
@@ -25,10 +24,11 @@ class Api(ls.LitAPI):  # type: ignore[misc]
         return inputs
 
     def predict(self, items: list[Any], **_: Any) -> list[Any]:
-        return self.signature.predictions(items)
+        found: list[Any] = self.signature.predictions(items)
+        return found
 
-    def unbatch(self, outputs: list[Any]) -> Iterator[Any]:
-        yield from outputs
+    def unbatch(self, outputs: list[Any]) -> list[Any]:
+        return outputs  # LitServe counts them: no generator
 
     def encode_response(self, output: Any, **_: Any) -> Any:
         return {"predictions": [output]}

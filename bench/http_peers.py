@@ -163,7 +163,7 @@ def install(folder: Path) -> None:
     """One environment for each peer; a peer whose packages cannot be had is left out."""
     for peer, packages in PACKAGES.items():
         subprocess.run([sys.executable, "-m", "venv", folder / peer], check=True)
-        pip = [folder / peer / "bin" / "python", "-m", "pip", "install", "-q", "numpy"]
+        pip = [str(folder / peer / "bin" / "python"), "-m", "pip", "install", "-q", "numpy"]
         subprocess.run([*pip, "tensorflow-cpu", *packages], check=False)
 
 

@@ -202,7 +202,7 @@ class Contender:
             return {"ok": True}
         assert self._run is not None, "asked to run before there was a model"
         if "outputs" in asked:
-            named = {str(number): array for number, array in enumerate(self._last)}
+            named: Any = {str(number): array for number, array in enumerate(self._last)}
             np.savez(asked["outputs"], **named)
             return {"ok": True}
         seconds = []
