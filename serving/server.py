@@ -191,10 +191,13 @@ def run(
     beside: Beside | None = None,
     limits: Limits = _DEFAULTS,
     start: Callable[[], Awaitable[None]],
+    opened: Callable[[], None] = lambda: None,
     drain: Drain,
     grace_seconds: float,
 ) -> bool:
     """Runs `start` (warm-up), opens the ports, serves until SIGTERM or SIGINT, then drains.
+
+    `opened` is told when clients can connect.
 
     Without a socket nothing is served over HTTP; `beside` opens and stops with it. `api` answers
     requests under /v1/ without the detour through `app`; `limits` hold for it alone.
@@ -225,6 +228,7 @@ def run(
             listen(sock)
         if beside is not None:
             await beside.open()
+        opened()
         await server.serve(sockets=[sock] if sock is not None else [])
         log.info("stopped")
 

@@ -11,7 +11,17 @@ from pathlib import Path
 from starlette.applications import Starlette
 
 from jaxrt import target
-from jaxrt.cli import batching, console, footprint, grpcflags, monitoring, options, ports, threads
+from jaxrt.cli import (
+    batching,
+    console,
+    copies,
+    footprint,
+    grpcflags,
+    monitoring,
+    options,
+    ports,
+    threads,
+)
 from jaxrt.cli.choices import Choices
 from jaxrt.cli.following import Following
 from jaxrt.cli.loading import Loading, Replay, VersionLoader
@@ -21,14 +31,14 @@ from jaxrt.cli.saving import Lazily
 from jaxrt.cli.settings import Settings
 from jaxrt.cli.startlog import started_tables, where_lines
 from jaxrt.cli.tables import INIT_OP
-from jaxrt.cli.wanted import check_local, wanted
+from jaxrt.cli.wanted import check_readable, wanted
 from jaxrt.errors import Code, RequestError
 from jaxrt.serving import server, workers
 from jaxrt.serving.app import build_app
 from jaxrt.serving.engine.manager import Manager
+from jaxrt.serving.engine.remotestorage import AnyStorage
 from jaxrt.serving.engine.scheduler import QUICK_SECONDS, Scheduler
 from jaxrt.serving.engine.states import States
-from jaxrt.serving.engine.storage import LocalStorage
 from jaxrt.serving.engine.version import Version
 from jaxrt.serving.engine.warmup import Warmed
 from jaxrt.serving.limits import Limits, unlimited_if_zero
@@ -56,8 +66,8 @@ def serve(settings: Settings, *, started: float) -> None:
     with ports.bound(settings, post) as open_ports:
         if post is not None and (cores := workers.cores(post.index, post.count)):
             os.sched_setaffinity(0, cores)  # before XLA counts them
-        first = wanted(settings, LocalStorage())
-        check_local(first.models)
+        first = wanted(settings, AnyStorage(copies.copies(settings.cache_dir)))
+        check_readable(first.models)
         threads.share_gpu(settings.per_process_gpu_memory_fraction, os.environ)
         with threads.pool(settings.intra_op_threads):
             attached = target.select(settings.device)
@@ -176,10 +186,13 @@ def _run(
             _name_what_had_no_effect(settings, saved_models)
             if post is not None:
                 await workers.report(post)
-                return
         except BaseException:
             await following.stop()
             raise
+
+    def opened() -> None:
+        if post is not None:
+            return  # the supervisor says so
         model = next(iter(following.models.names), "MODEL")
         log.info("ready in %.2f s: %s", time.perf_counter() - started, open_ports.where(model))
 
@@ -194,6 +207,7 @@ def _run(
         beside=beside,
         limits=Limits(body=unlimited_if_zero(settings.rest_api_max_body_bytes)),
         start=start,
+        opened=opened,
         drain=drain,
         grace_seconds=settings.grace,
     )
