@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 import time
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -229,6 +230,34 @@ def test_gzip_bodies_are_inflated_and_bad_ones_are_empty(server: Address) -> Non
     empty = (400, error("JSON Parse error: The document is empty"))
     assert predict(server, "int32", body[:-3], Content_Encoding="gzip") == empty
     assert predict(server, "int32", b"{}", Content_Encoding="gzip") == empty
+
+
+def test_a_bomb_is_an_empty_body_and_inflates_no_further_than_the_limit() -> None:
+    bomb = gzip.compress(b'{"inputs": 1, "x": "' + b"x" * (64 << 20) + b'"}')
+    with serving(build_app(MODELS, max_inflated=1 << 20)) as server:
+        predict(server, "int32", b'{"inputs": 1}')
+        tracemalloc.start()
+        try:
+            status, body = predict(server, "int32", bomb, Content_Encoding="gzip")
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert (status, body) == (400, error("JSON Parse error: The document is empty"))
+    assert peak < 8 << 20
+
+
+def test_integers_that_do_not_fit_are_cut_unless_that_is_refused() -> None:
+    body = b'{"instances": [300, -1]}'
+    with serving(build_app(MODELS)) as server:
+        assert json.loads(predict(server, "uint8", body)[1]) == {"predictions": [44, 255]}
+    with serving(build_app(MODELS, strict_integers=True)) as server:
+        status, answer = predict(server, "uint8", body)
+        assert status == 400
+        assert json.loads(answer)["error"] == (
+            "Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: JSON "
+            "Value: 300 Type: Number is not of expected type: uint8"
+        )
+        assert predict(server, "uint8", b'{"instances": [255, 0]}')[0] == 200
 
 
 def test_an_answer_is_never_compressed(server: Address) -> None:
