@@ -98,7 +98,7 @@ def parse_set(
 
     `live` are the names of the models served now: their platform cannot be changed.
     """
-    message = _model_server_config()()
+    message = message_type()()
     textproto.parse(text, message, where=where)
     if message.WhichOneof("config") == "custom_model_config":
         if live:
@@ -121,7 +121,7 @@ def from_bytes(serialized: bytes, *, live: Collection[str] = ()) -> tuple[ModelC
     Raises UsageError in TensorFlow Serving's words, google.protobuf.message.DecodeError where the
     bytes are no such message.
     """
-    message = _model_server_config().FromString(serialized)
+    message = message_type().FromString(serialized)
     if message.WhichOneof("config") != "model_config_list":
         raise UsageError(
             "ServerModelConfig type not supported by HandleReloadConfigRequest. Only "
@@ -154,7 +154,8 @@ def listed(message: Any, *, live: Collection[str] = ()) -> tuple[ModelConfig, ..
 
 
 @functools.cache
-def _model_server_config() -> type[Any]:
+def message_type() -> type[Any]:
+    """The class of the message ModelServerConfig."""
     return textproto.message_type("tensorflow.serving", "ModelServerConfig", _MESSAGES, _ENUMS)
 
 

@@ -14,8 +14,9 @@ from jaxrt.serving.engine.servable import Models
 from jaxrt.serving.monitoring.calls import Calls
 from jaxrt.serving.rpc.arguments import Arguments
 from jaxrt.serving.rpc.health import Health
+from jaxrt.serving.rpc.increases import Totals
 from jaxrt.serving.rpc.methods import Methods
-from jaxrt.serving.rpc.modelservice import Counters, ModelService
+from jaxrt.serving.rpc.modelservice import ModelService
 from jaxrt.serving.rpc.predictions import PredictionService
 from jaxrt.serving.rpc.server import Server
 
@@ -45,7 +46,6 @@ class GrpcService:
         *,
         calls: Calls,
         reload: Reload | None = None,
-        counters: Counters | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sockets = sockets
@@ -56,7 +56,7 @@ class GrpcService:
             check_method_name=options.check_method_name,
             clock=clock,
         )
-        service = ModelService(models, reload=reload, counters=counters)
+        service = ModelService(models, reload=reload, counters=Totals(calls))
         unary = predictions.methods() | service.methods()
         self._health = Health()
         if options.health:
