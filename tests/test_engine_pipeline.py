@@ -1,6 +1,7 @@
 """Signatures cut into stages: host and device parts, each batching by itself."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxrt.errors import InvalidArgument
+from jaxrt.serving.engine.pipeline import HostStage
 from jaxrt.serving.engine.scheduler import Scheduler
 from jaxrt.serving.engine.servable import (
     HostTensors,
@@ -171,5 +173,39 @@ def test_host_stages_want_a_host_scheduler() -> None:
         with pytest.raises(ValueError, match="wants a host_scheduler"):
             Version(name="m", version=1, signatures={"s": signature(Lookup())}, scheduler=scheduler)
         await scheduler.drain(20)
+
+    asyncio.run(whole())
+
+
+class Slow:
+    """xs [n] → themselves, at a millisecond of work a row."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def run(self, inputs: HostTensors) -> HostTensors:
+        self.batches.append(len(inputs["xs"]))
+        end = time.thread_time() + 0.001 * len(inputs["xs"])
+        while time.thread_time() < end:
+            pass
+        return {"ys": inputs["xs"]}
+
+
+def test_rows_that_take_long_on_the_host_are_spread_over_its_threads() -> None:
+    slow = Slow()
+
+    async def whole() -> None:
+        host = Scheduler(name="host", threads=2)
+        signature = spec({"xs": ("int64", (-1,))}, {"ys": ("int64", (-1,))})
+        stage = HostStage(
+            "a stage", StagePrograms(spec=signature, host=slow, rows=Rows.INDEPENDENT), host
+        )
+        for _ in range(2):
+            answers = await asyncio.gather(
+                *(stage.run({"xs": np.array([i], np.int64)}, None) for i in range(8))
+            )
+            assert [a["ys"].tolist() for a in answers] == [[i] for i in range(8)]
+        assert max(slow.batches[-8:]) == 1
+        assert await host.drain(10)
 
     asyncio.run(whole())

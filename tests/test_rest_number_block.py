@@ -49,6 +49,11 @@ def test_numbers_on_a_grid_follow_the_rule(scale: float) -> None:
     assert written(values, [b", "]).decode().split(", ") == one_by_one(values)
 
 
+def test_six_digits_halfway_between_two_numbers_read_back_as_one_of_them() -> None:
+    values = np.resize(np.float32(-5.48864e13), COUNT)
+    assert set(written(values, [b" "]).decode().split()) == {decimal(values[0])} == {"-5.48864e+13"}
+
+
 @pytest.mark.parametrize("count", [6, 6 * FEW])
 def test_what_is_not_finite_has_a_name_and_zero_a_sign(count: int) -> None:
     values = np.resize(np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-4], np.float32), count)

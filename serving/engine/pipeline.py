@@ -4,6 +4,7 @@ While the device runs one batch, host threads prepare the next: stages of differ
 overlap because each stage is a queue of its own.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from jaxrt.program import Rows, Shapes
@@ -15,6 +16,10 @@ from jaxrt.serving.engine.shapes import common_rows
 
 HOST_ROWS = 256
 """Rows that one run of a host segment takes at most: host work gains little from more."""
+
+SHARED_SECONDS = 0.001
+"""What a run of a host segment may take, by its last runs: the other threads, and the device, would
+wait for longer ones. An image takes a third of it, a word some thousandth."""
 
 Run = Callable[[HostTensors, float | None], Awaitable[HostTensors]]
 """Inputs by name, deadline → outputs by name."""
@@ -72,7 +77,7 @@ class HostStage:
         lane = Lane(
             title=self._title,
             rows=Rows.INDEPENDENT,
-            programs={HOST_ROWS: self._program},
+            programs={self._program.rows_at_once: self._program},
             shared=shared,
             flexible=True,
             inner=inner,
@@ -88,6 +93,13 @@ class _AsLoaded:
 
     def __init__(self, program: HostProgram) -> None:
         self._program = program
+        self._row_seconds = 0.0
+
+    @property
+    def rows_at_once(self) -> int:
+        """A power of two, so that it seldom changes: lanes that differ in it share no batch."""
+        fitting = SHARED_SECONDS / self._row_seconds if self._row_seconds else HOST_ROWS
+        return 1 << (int(min(max(fitting, 1), HOST_ROWS)).bit_length() - 1)
 
     @property
     def input_shapes(self) -> Shapes:
@@ -98,7 +110,15 @@ class _AsLoaded:
         return {}
 
     def run(self, inputs: HostTensors) -> HostTensors:
-        return self._program.run(inputs)
+        started = time.thread_time()  # what a busy machine took from it says nothing of the rows
+        outputs = self._program.run(inputs)
+        rows = max((len(x) for x in inputs.values() if x.ndim), default=1)
+        taken = (time.thread_time() - started) / max(rows, 1)
+        self._row_seconds += (taken - self._row_seconds) * (_WEIGHT if self._row_seconds else 1)
+        return outputs
 
+
+_WEIGHT = 0.1
+"""Of the last run in the mean of all."""
 
 _: type[Loaded] = _AsLoaded

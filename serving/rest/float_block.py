@@ -125,6 +125,7 @@ _STARTS = 1000 * np.array(
     [_families(form, last) for form in range(_ZERO + 1) for last in range(3)], np.intp
 )
 """[3 × form + last, 3]: where the families of the pieces begin."""
+_COLUMNS = [np.ascontiguousarray(column) for column in _STARTS.T]
 _TAILS = [
     b"" if form < _FIXED or form >= _ODD else b"e%+03d" % _POWERS[form] for form in range(_ZERO + 1)
 ]
@@ -154,7 +155,8 @@ def float_text(array: Array, gaps: Sequence[bytes]) -> bytes:
         left.append((others + start, *taken))
     others, *taken = map(np.concatenate, zip(*left, strict=True))
     if others.size:
-        slots[others], sizes[others] = _any(gap, *taken)
+        found, sizes[others] = _any(gap, *taken)
+        _whole(slots)[others] = _whole(found)
     minus = np.signbit(flat) & (flat == flat)
     steps = np.cumprod((1, *reversed(array.shape[1:]))).tolist()
     held = len(gap)
@@ -166,13 +168,18 @@ def float_text(array: Array, gaps: Sequence[bytes]) -> bytes:
     starts = stops - sizes
     text = np.empty(int(stops[-1]) + _SLOT, np.uint8)
     # In this order: each slot ends in bytes that are not the number's.
-    _pieces(text, _SLOT)[starts + minus] = slots.view(f"V{_SLOT}")[:, 0]
+    _pieces(text, _SLOT)[starts + minus] = _whole(slots)
     for step, wider in zip(steps, gaps, strict=True):
         if wider != gap:
             ends = stops[step - 1 : -1 : step] - len(wider)
             _pieces(text, len(wider))[ends] = np.void(wider)
     text[starts.take(np.flatnonzero(minus))] = ord("-")
     return text[: int(stops[-1]) - held].tobytes()
+
+
+def _whole(slots: Array) -> Array:
+    """[n, 2] words → [n] slots."""
+    return slots.view(f"V{_SLOT}").reshape(-1)
 
 
 def _pieces(text: Array, size: int) -> Array:
@@ -231,7 +238,7 @@ def _any(
     texts_of, bits_of = zip(
         *(
             (_TEXT.take(at), _BITS.take(at))
-            for at in (_STARTS[keys, i] + pieces[i] for i in range(3))
+            for at in map(np.add, (column.take(keys) for column in _COLUMNS), pieces)
         ),
         strict=True,
     )
@@ -267,10 +274,11 @@ def _shorten(
     six = np.rint(scaled[few] * 1e-3)
     value = six * 1e3 / scales[few]
     same = value.astype(np.float32) == size[few]
-    # The largest powers of ten are no doubles.
+    # The largest powers of ten are no doubles, and no fractions are.
     apart = (value * _ABOVE).astype(np.float32) != (value * _BELOW).astype(np.float32)
-    forms[few[apart & (scales[few] > _EXACT)]] = _ODD
-    few, six = few[same], six[same]
+    forms[few[apart & ((scales[few] > _EXACT) | (scales[few] < 1))]] = _ODD
+    same = np.flatnonzero(same)
+    few, six = few.take(same), six.take(same)
     form = forms[few]
     carried = six == 1e6
     six[carried] = 1e5
