@@ -97,7 +97,7 @@ def compile_portable(data: bytes, target: Target) -> Built:
         lowered = jax.jit(exported.call, keep_unused=True, in_shardings=sharding).lower(
             *exported.in_avals
         )
-        compiled = lowered.compile()
+        compiled = lowered.compile(target.compiler_options)
     loaded: Any = compiled.runtime_executable()
     return Built(
         portable=data,

@@ -13,6 +13,14 @@ from jaxrt.errors import DeviceError, UsageError
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "cuda": "cuda", "tpu": "tpu"}
 """What users type → the platform's name in JAX's lowering and export."""
 
+NARROW = 256
+"""XLA's default width of vectors, in bits."""
+
+WIDE = 512
+
+WIDE_AT_FULL_CLOCK = "avx512_vbmi2"
+"""The flag of CPUs whose clock does not drop with AVX-512: Ice Lake and later, Zen 4 and later."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
@@ -27,10 +35,19 @@ class Target:
     """jaxlib version, runtime version, device kind and (on CPU) instruction set, hashed."""
     features: str
     """What went into the fingerprint, for people."""
+    vector_bits: int = NARROW
+    """Of the vectors in XLA:CPU's own loops; products of matrices choose theirs at run time."""
 
     def describe(self) -> str:
         kind = "" if self.device_kind == self.platform else f" ({self.device_kind})"
         return f"{self.platform}{kind}"
+
+    @property
+    def compiler_options(self) -> dict[str, str]:
+        """For XLA, beside its defaults."""
+        if self.platform != "cpu" or self.vector_bits == NARROW:
+            return {}
+        return {"xla_cpu_prefer_vector_width": str(self.vector_bits)}
 
 
 def platform_of(name: str) -> str:
@@ -58,8 +75,11 @@ def attached(platform: str) -> Target:
     device = devices(platform)[0]
     client = device.client
     features = [f"jaxlib {jaxlib_version.__version__}", platform, client.platform_version]
+    bits = NARROW
     if platform == "cpu":
-        features += [host.machine(), cpu_features(Path("/proc/cpuinfo"))]
+        cpuinfo = Path("/proc/cpuinfo")
+        features += [host.machine(), cpu_features(cpuinfo)]
+        bits = vector_bits(cpuinfo)
     else:
         features += [device.device_kind, str(getattr(device, "compute_capability", ""))]
     text = "; ".join(f for f in features if f)
@@ -69,6 +89,7 @@ def attached(platform: str) -> Target:
         num_devices=1,
         fingerprint=hashlib.sha256(text.encode()).hexdigest()[:16],
         features=text,
+        vector_bits=bits,
     )
 
 
@@ -91,12 +112,22 @@ def cpu_features(cpuinfo: Path) -> str:
     An executable with AVX-512 dies with SIGILL on a host without, and jaxlib does not check
     (jax#38445), so they are part of the key.
     """
+    flags = _flags(cpuinfo)
+    if not flags:
+        return host.processor()
+    return "flags " + hashlib.sha256(" ".join(flags).encode()).hexdigest()[:16]
+
+
+def vector_bits(cpuinfo: Path) -> int:
+    """The width of vectors that loops over elements are fastest with."""
+    return WIDE if WIDE_AT_FULL_CLOCK in _flags(cpuinfo) else NARROW
+
+
+def _flags(cpuinfo: Path) -> list[str]:
+    """Instruction sets, sorted; none where the host does not say."""
     try:
         lines = cpuinfo.read_text().splitlines()
     except OSError:
-        return host.processor()
-    for line in lines:
-        if line.startswith(("flags", "Features")):
-            flags = sorted(line.split(":", 1)[1].split())
-            return "flags " + hashlib.sha256(" ".join(flags).encode()).hexdigest()[:16]
-    return host.processor()
+        return []
+    found = (line.split(":", 1)[1] for line in lines if line.startswith(("flags", "Features")))
+    return sorted(next(found, "").split())

@@ -144,6 +144,7 @@ def build(
 
     `choices` is the directory of what was measured before; one in the user's cache by default.
     """
+    target = chosen.passes.suited(target)
     with ArtifactWriter(destination) as writer:
         # A server that compiles a SavedModel reads it there.
         if (requests := model.path / warmups.FILE).is_file() and not allow_empty:

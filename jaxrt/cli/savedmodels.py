@@ -102,7 +102,7 @@ class Cache:
             self.tags,
             tensorflow=self.bridges.start,
             weights=weights,
-            target=self.target,
+            target=self.passes.suited(self.target),
             # A request waits for it: rules choose, nothing is timed.
             optimize=optimizer(self.target, Passes(disabled=self.passes.disabled)),
         )

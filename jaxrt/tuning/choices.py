@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-VERSION = 1
+VERSION = 2
 """Of the file: another one is measured anew."""
 
 

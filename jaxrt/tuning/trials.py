@@ -41,7 +41,8 @@ def convolved(
     with jax.enable_x64(True), jax.default_device(device):
         weights = jax.jit(lowering.transform)(kernel)
         operands = [jax.device_put(a, device) for a in (x, weights, _bias(conv))]
-        compiled = jax.jit(function).lower(*operands).compile()
+        lowered = jax.jit(function).lower(*operands)
+        compiled = lowered.compile(target.compiler_options)
     return functools.partial(_wait, compiled, operands)
 
 
@@ -60,7 +61,7 @@ def runnable(program: Program, target: Target) -> Callable[[], Any]:
     with jax.enable_x64(True), jax.default_device(device):
         given = [jax.device_put(_random(random, a), device) for a in program.avals]
         function = jax.jit(jaxpr_as_fun(program.jaxpr), keep_unused=True)
-        compiled = function.lower(*program.avals).compile()
+        compiled = function.lower(*program.avals).compile(target.compiler_options)
     return functools.partial(_wait, compiled, given)
 
 
