@@ -153,8 +153,9 @@ def _lstm(keras: Any, path: str) -> None:
 
 def _application(name: str) -> Callable[[Any, str], None]:
     def build(keras: Any, path: str) -> None:
-        model = getattr(keras.applications, name)(weights=None, input_shape=(224, 224, 3))
-        _export(keras.Model({"image": model.input}, model.output), path)
+        image = keras.layers.Input((224, 224, 3), name="image")
+        model = getattr(keras.applications, name)(weights=None, input_tensor=image)
+        _export(model, path)
 
     return build
 
