@@ -35,6 +35,8 @@ from jaxrt.weights import Array, Shaped, Weights, open_weights, stream_weights, 
 
 WEIGHTS = "weights.safetensors"
 REPORT = "report.json"
+BATCHING = "batching_params.pbtxt"
+"""How a server batches this version: whoever serves it may write one, so it is in no manifest."""
 SAVED_MODEL = "host/saved_model"
 """The SavedModel itself, where TensorFlow runs signatures whole."""
 _AGAIN = "recompile with `jaxrt compile`"
@@ -229,7 +231,7 @@ def _open(path: Path, *, verify: bool) -> Artifact:
     if MANIFEST not in present:
         raise ArtifactError(f"{manifest_path}: missing, so this is no artifact; {_AGAIN}")
     manifest = decode(manifest_path.read_bytes(), str(manifest_path))
-    _check_files(path, manifest, present - {MANIFEST})
+    _check_files(path, manifest, present - {MANIFEST, BATCHING})
     if verify:
         _check_hashes(path, manifest)
     weights = open_weights(path / WEIGHTS)

@@ -11,13 +11,14 @@ import functools
 from pathlib import Path
 from typing import Any
 
+from jaxrt.artifact import BATCHING
 from jaxrt.errors import ModelError, UsageError
 from jaxrt.serving import textproto
 from jaxrt.serving.engine.parameters import BatchingParameters
 from jaxrt.serving.textproto import Field
 
-PER_MODEL = "batching_params.pbtxt"
-"""In a version directory, beside saved_model.pb."""
+PER_MODEL = BATCHING
+"""In a version directory, beside saved_model.pb or an artifact's manifest."""
 
 DEFAULT_POOL = "model_server_batch_threads"
 """The thread pool's name where no file gives one."""
