@@ -217,6 +217,7 @@ class Sender:
             if now > end + _PATIENCE:
                 break
             # The poll's clock ticks in milliseconds: the last one before an instant is spun.
+            # select() has a finer one; woken by it the sender was ten times as late.
             self._collect(max(0.0, min(due - time.perf_counter(), 0.1) - 0.001))
         self._times.failed += len(waiting)
         self._finish()

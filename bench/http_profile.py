@@ -10,9 +10,10 @@ import argparse
 import asyncio
 import cProfile
 import functools
+import os
 import pstats
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,20 @@ import uvloop
 from bench.machine import machine
 from jaxrt import loader, target
 from jaxrt.artifact import open_artifact
-from jaxrt.cli import hosts
+from jaxrt.cli import hosts, loading
+from jaxrt.serving import memory
 from jaxrt.serving.engine.manager import Manager
 from jaxrt.serving.engine.scheduler import QUICK_SECONDS, Scheduler
-from jaxrt.serving.engine.servable import SignaturePrograms
+from jaxrt.serving.engine.servable import HostTensors
 from jaxrt.serving.engine.version import Version
 from jaxrt.serving.engine.warmup import warm
 from jaxrt.serving.rest import decode, encode
 from jaxrt.serving.rest.json_reader import parse
 from jaxrt.serving.rest.number_block import written
 from jaxrt.serving.rest.routes import RestApi
+from jaxrt.specs import stage_key
+
+Run = Callable[[HostTensors], Mapping[str, Any]]
 
 RUNS = 40
 PATH = b"/v1/models/m:predict"
@@ -65,50 +70,79 @@ async def best_of(work: Callable[[], Awaitable[object]], repeat: int, at_once: i
     return min(found) * 1e6
 
 
-async def load(path: Path) -> tuple[RestApi, Version]:
+async def load(path: Path) -> tuple[RestApi, Version, loader.LoadedModel]:
     attached = target.select("cpu")
     artifact = open_artifact(path)
     model = loader.load(artifact, attached, open_host=hosts.opener(artifact))
     scheduler = Scheduler(quick_seconds=QUICK_SECONDS)
+    host = Scheduler(name="host", threads=os.cpu_count() or 1)
     version = Version(
         name="m",
         version=1,
-        signatures={
-            key: SignaturePrograms(
-                spec=signature.spec, programs=[(e.program, e.rows) for e in signature.programs]
-            )
-            for key, signature in model.signatures.items()
-            if not signature.stages and signature.programs
-        },
+        signatures=loading.signatures("m", model),
         scheduler=scheduler,
+        host_scheduler=host,
     )
     await warm(version)
-    manager = Manager(schedulers=[scheduler])
+    memory.settle()
+    manager = Manager(schedulers=[scheduler, host])
     manager.add(version)
-    return RestApi(manager, clock=time.monotonic, timeout_ms=30_000, cors=False), version
+    api = RestApi(manager, clock=time.monotonic, timeout_ms=30_000, cors=False)
+    return api, version, model
 
 
-async def stages(api: RestApi, version: Version, body: bytes) -> list[tuple[str, float]]:
+Line = tuple[str, float]
+"""What is done, and its microseconds."""
+
+
+def programs(
+    name: str, version: Version, model: loader.LoadedModel, inputs: HostTensors
+) -> list[Line]:
+    """The programs of one request, each by itself; none for shapes that have none."""
+    found: list[Line] = []
+    values = dict(inputs)
+    parts = model.signatures[name].stages
+    for number, stage in enumerate(parts):
+        given = {alias: values[alias] for alias in stage.entry.spec.inputs}
+        run = stage.host.run if stage.host else _program(version, stage_key(name, number), given)
+        if run is None:
+            return found
+        where = "host" if stage.host else "device"
+        work = functools.partial(run, given)
+        found.append((f"run stage {number}, on the {where}", best(work, 50)))
+        values |= run(given)
+    if not parts and (run := _program(version, name, inputs)):
+        found.append(("run the program, nothing else", best(functools.partial(run, inputs), 50)))
+    return found
+
+
+def _program(version: Version, key: str, inputs: HostTensors) -> Run | None:
+    shapes = {alias: x.shape for alias, x in inputs.items()}
+    for lane in version.lanes()[key]:
+        for program in lane.programs.values():
+            if dict(program.input_shapes) == shapes:
+                return program.run
+    return None
+
+
+async def stages(
+    api: RestApi, version: Version, model: loader.LoadedModel, body: bytes
+) -> list[Line]:
     repeat = max(1, 20_000 // len(body))
     request = parse(body)
     name, spec = decode.signature(request, version.signatures)
     _, inputs = decode.inputs(request, spec)
     outputs = await version.predict(name, inputs, deadline=None)
-    (lane,) = [lane for lane in version.lanes()[name] if 1 in lane.programs][:1]
-    exact = {alias: x.shape for alias, x in inputs.items()}
-    program = lane.programs[1]
-    fits = dict(program.input_shapes) == exact
     predict = functools.partial(version.predict, name, inputs, deadline=None)
     answer = functools.partial(api.answer, "POST", PATH, HEADERS, body)
-    found = [
+    return [
         ("read the JSON", best(lambda: parse(body), repeat)),
         ("read it and make the tensors", best(lambda: _tensors(body, spec), repeat)),
-        ("run the program, nothing else", best(lambda: program.run(inputs), repeat) if fits else 0),
+        *programs(name, version, model, inputs),
         ("queue, batch, run, answer", await best_of(predict, repeat, 1)),
         ("write the JSON", best(lambda: encode.rows(outputs, spec.outputs), repeat)),
         ("all of it", await best_of(answer, repeat, 1)),
     ]
-    return [line for line in found if line[1]]
 
 
 def writer() -> list[tuple[str, float, float]]:
@@ -137,9 +171,9 @@ async def main() -> None:
     parser.add_argument("--functions", action="store_true")
     given = parser.parse_args()
     body = given.body.read_bytes()
-    api, version = await load(given.artifact)
+    api, version, model = await load(given.artifact)
     print(f"{machine()}\n\n| stage, one request at a time | CPU µs |\n| --- | --- |")
-    for name, taken in await stages(api, version, body):
+    for name, taken in await stages(api, version, model, body):
         print(f"| {name} | {taken:.1f} |")
     answer = functools.partial(api.answer, "POST", PATH, HEADERS, body)
     repeat = max(1, 20_000 // len(body))
