@@ -170,6 +170,7 @@ def main() -> None:
     parser.add_argument("--reloads", type=int, default=20)
     given = parser.parse_args()
     workload = WORKLOADS[given.workload]
+    sys.setswitchinterval(0.0005)  # the thread that swaps must not hold up the sender
     messages = [request("/v1/models/m:predict", body) for body in workload.bodies()]
     print(machine())
     with tempfile.TemporaryDirectory() as folder:
