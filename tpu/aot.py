@@ -112,4 +112,5 @@ def _refusal(program: Program, plan: Plan, topology: Topology, text: str) -> Dev
 
 
 def _nbytes(number: str, unit: str | None) -> float:
-    return float(number) * 1024 ** ("KMGT".index(unit) + 1 if unit else 0)
+    power = "KMGT".index(unit) + 1 if unit else 0
+    return float(number) * float(1024**power)

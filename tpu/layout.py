@@ -42,7 +42,7 @@ class Collective:
     nbytes: float
     """Of the array on one device: before an all-reduce, after the others."""
     scope: str = ""
-    """The name of the layer, as TensorFlow wrote it."""
+    """The weight that was met last before it: names the layer."""
 
 
 def whole(rank: int) -> Spec:

@@ -120,7 +120,7 @@ def lay_out(found: Inlined, candidate: Candidate, topology: Topology, *, bf16: b
         found.jaxpr,
         mesh=candidate.mesh,
         policy=candidate.policy,
-        weights=len(program.weight_names),
+        weights=program.weight_names,
         inputs=specs,
         rules=RULES,
     )

@@ -89,7 +89,10 @@ class Walk:
     work: list[Work] = dataclasses.field(default_factory=list)
     opaque: bool = False
     """Values were met whose layout is unknown."""
+    names: Mapping[Any, str] = dataclasses.field(default_factory=dict)
+    """Of the weights, by variable."""
     scope: str = ""
+    """The weight that was met last: names the layer."""
     number: int = 0
     """Of the equation at hand."""
 
@@ -146,6 +149,7 @@ class Walk:
             for here, there in dims.items():
                 spec[there] = wanted[here]
             asked = fitting(leaf.aval.shape, tuple(spec), self.sizes)
+            self.scope = self.names.get(leaf, self.scope)
             decided = self.weights.setdefault(leaf, asked)
             if decided != asked:
                 item = leaf.aval.dtype.itemsize
@@ -164,22 +168,23 @@ def walk(
     *,
     mesh: MeshShape,
     policy: Policy,
-    weights: int,
+    weights: Sequence[str],
     inputs: Sequence[Spec],
     rules: Mapping[str, Rule],
 ) -> Walk:
-    """Propagates through a program without calls whose first `weights` arguments are weights.
+    """Propagates through a program without calls whose first arguments are the `weights`.
 
     `inputs` are the layouts of the others. Results end whole along the model axis.
     """
-    state = Walk(mesh=mesh, policy=policy)
     variables: Any = closed.jaxpr.invars
-    _arguments(state, variables[:weights], variables[weights:], inputs)
+    count = len(weights)
+    names = dict(zip(variables, weights, strict=False))
+    state = Walk(mesh=mesh, policy=policy, names=names)
+    _arguments(state, variables[:count], variables[count:], inputs)
     for variable, const in zip(closed.jaxpr.constvars, closed.consts, strict=True):
         state.layouts[variable] = whole(len(getattr(const, "shape", ())))
     for number, eqn in enumerate(closed.jaxpr.eqns):
         state.number = number
-        state.scope = str(eqn.source_info.name_stack) or state.scope
         found = rules.get(eqn.primitive.name, _unknown)(state, eqn)
         state.layouts.update(zip(eqn.outvars, found, strict=True))
     for atom in closed.jaxpr.outvars:
@@ -187,7 +192,7 @@ def walk(
             spec = state.spec(atom)
             rows = [axis if d == 0 and axis == DATA else None for d, axis in enumerate(spec)]
             state.settle(atom, tuple(rows))
-    for variable in variables[:weights]:
+    for variable in variables[:count]:
         state.weights.setdefault(variable, whole(_rank(variable)))
     return state
 
