@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from jaxrt import digest, warmups
+from jaxrt import digest, remote, warmups
 from jaxrt.artifact import ArtifactWriter, open_artifact
 from jaxrt.buckets import Buckets
+from jaxrt.cli import copies
 from jaxrt.cli.console import Steps
 from jaxrt.converters import build as builder
 from jaxrt.converters import planning
@@ -33,7 +34,7 @@ class SavedModelPath:
 
     name: str
     path: Path
-    given: Path
+    given: str
     """As the user wrote it."""
 
 
@@ -69,16 +70,28 @@ class Bridges:
                 self._bridge = None
 
 
-def saved_model(given: Path) -> SavedModelPath:
-    """The SavedModel a path stands for: itself, or the highest version below it.
+def saved_model(given: Path | str) -> SavedModelPath:
+    """The SavedModel a path or URI stands for: itself, or the highest version below it.
 
-    Raises ModelError when there is none, UsageError when it is an artifact already.
+    That of a URI is copied to the user's cache first. Raises ModelError when there is none,
+    UsageError when it is an artifact already.
     """
-    location = source.locate(given)
+    if remote.is_remote(str(given)):
+        return _copied(str(given))
+    location = source.locate(Path(given))
     path = location.versions[0].path
     if source.kind_of(path) is source.Kind.ARTIFACT:
         raise UsageError(f"{path}: is an artifact already; serve it with `jaxrt serve {given}`")
-    return SavedModelPath(name=location.name, path=path, given=given)
+    return SavedModelPath(name=location.name, path=path, given=str(given))
+
+
+def _copied(uri: str) -> SavedModelPath:
+    name, version, place = copies.locate(uri)
+    if version is None:
+        place = copies.highest(place)
+    if copies.kind_of(place) is source.Kind.ARTIFACT:
+        raise UsageError(f"{place}: is an artifact already; serve it with `jaxrt serve {uri}`")
+    return SavedModelPath(name=name, path=copies.copies(None).fetch(place), given=uri)
 
 
 def choose(
@@ -123,12 +136,6 @@ def passes(autotune: str, disabled: Sequence[str]) -> Passes:
     return Passes(autotune=Autotune(autotune), disabled=tuple(disabled))
 
 
-def default_cache() -> Path:
-    """The user's: ~/.cache/jaxrt, or below XDG_CACHE_HOME."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "jaxrt"
-
-
 def build(
     model: SavedModelPath,
     destination: Path,
@@ -154,7 +161,7 @@ def build(
             writer,
             naming=builder.Naming(
                 model=model.name,
-                path=str(model.given),
+                path=model.given,
                 content_sha256=digest.content_hash(model.path),
             ),
             options=chosen,
@@ -162,7 +169,9 @@ def build(
             tensorflow=bridges.start(),
             steps=steps,
             allow_empty=allow_empty,
-            optimize=optimizer(target, chosen.passes, cache=choices or default_cache() / TUNING),
+            optimize=optimizer(
+                target, chosen.passes, cache=choices or copies.default_cache() / TUNING
+            ),
         )
     with open_artifact(destination, verify=False) as artifact:
         return manifest, artifact.report()

@@ -48,11 +48,11 @@ class Choices:
 
     def cache(self, attached: Target, bridges: "Bridges") -> "Cache":
         """What compiles in this process. Raises UsageError."""
-        from jaxrt.cli import building
+        from jaxrt.cli import building, copies
         from jaxrt.cli.savedmodels import Cache
         from jaxrt.store import Store
 
-        directory = Path(self.cache_dir) if self.cache_dir else building.default_cache()
+        directory = Path(self.cache_dir) if self.cache_dir else copies.default_cache()
         return Cache(
             store=Store(Path(os.path.abspath(directory))),
             target=attached,

@@ -20,7 +20,7 @@ log = logging.getLogger("jaxrt.compile")
     cls=FlagCommand,
     epilog="Example: jaxrt compile model/ --batch-sizes 1,8,64 -o model.jaxrt",
 )
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model")
 @click.option(
     "-o",
     "--output",
@@ -53,7 +53,7 @@ log = logging.getLogger("jaxrt.compile")
 )
 @options.verbose_option
 def command(
-    model: Path,
+    model: str,
     output: Path | None,
     batch_sizes: str,
     shapes: tuple[str, ...],
@@ -70,7 +70,7 @@ def command(
     """Compile the SavedModel in MODEL into an artifact.
 
     MODEL is a SavedModel directory, or a TensorFlow Serving base path with numeric version
-    directories, of which the highest is compiled. TensorFlow must be installed
+    directories, of which the highest is compiled; or the URI of one. TensorFlow must be installed
     (pip install "jaxrt[convert]"); serving the artifact needs none.
     """
     console.set_up_logging(verbose)

@@ -60,7 +60,7 @@ class Cache:
         def build(destination: Path) -> None:
             log.info("%s: compiling %s", name, path)
             _, report = building.build(
-                SavedModelPath(name=name, path=path, given=path),
+                SavedModelPath(name=name, path=path, given=str(path)),
                 destination,
                 options,
                 target=self.target,

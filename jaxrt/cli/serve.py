@@ -34,7 +34,7 @@ def _versions(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     epilog="Examples: jaxrt serve model.jaxrt --rest_api_port=8501; jaxrt serve --port=8500 "
     "--rest_api_port=8501 --model_name=half --model_base_path=/models/half",
 )
-@click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.argument("path", required=False)
 @models.models
 @network.ports
 @network.rest
@@ -63,9 +63,9 @@ def command(ctx: click.Context, /, **chosen: Any) -> None:
     """Serve PATH, or what TensorFlow Serving's flags name, with TensorFlow Serving's APIs.
 
     PATH is an artifact of `jaxrt compile`, a SavedModel, or a directory of numeric version
-    directories of either, of which the highest is served. An artifact needs no TensorFlow; a
-    SavedModel is compiled first, into a cache, and shapes that nobody planned are compiled when
-    they are first asked for.
+    directories of either, of which the highest is served; or the URI of one. An artifact needs no
+    TensorFlow; a SavedModel is compiled first, into a cache, and shapes that nobody planned are
+    compiled when they are first asked for.
 
     Flags are written as TensorFlow Serving's: --flag=value or --flag value, bools --flag,
     --flag=true or --flag=false. Flags that nobody knows are named and put aside.

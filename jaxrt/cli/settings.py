@@ -21,7 +21,8 @@ class Settings:
     None, for a text or a file: not given. Ports: None is closed, 0 any free one.
     """
 
-    path: Path | None
+    path: str | None
+    """A path or a URI."""
 
     model_name: str | None
     """None: the path's last part."""

@@ -5,8 +5,10 @@ import os
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 
+from jaxrt import remote
+from jaxrt.cli import copies
 from jaxrt.cli.settings import Settings
-from jaxrt.errors import ModelError, UsageError
+from jaxrt.errors import UsageError
 from jaxrt.serving import config
 from jaxrt.serving.config import ModelConfig
 from jaxrt.serving.engine import source
@@ -27,9 +29,9 @@ class Wanted:
 class OneVersion:
     """A Storage: one directory that is a model itself, beside the base paths of another one."""
 
-    def __init__(self, others: Storage, path: Path, version: int) -> None:
+    def __init__(self, others: Storage, place: str, version: int) -> None:
         self._others = others
-        self._path = str(path)
+        self._path = place
         self._version = version
 
     def versions(self, base_path: str) -> Mapping[int, str]:
@@ -74,18 +76,31 @@ def wanted(settings: Settings, storage: Storage) -> Wanted:
 
 
 def read_config(path: str) -> str:
-    """The text of a configuration file; UsageError when it cannot be read."""
+    """The text of a configuration file; UsageError when it cannot be read, ModelError of a URI."""
+    if remote.is_remote(path):
+        return remote.read_text(path)
     return config.read_text(source.local_path(path))
 
 
-def _located(path: Path, name: str | None, storage: Storage) -> Wanted:
-    location = source.locate(path)
+def _located(path: str, name: str | None, storage: Storage) -> Wanted:
+    if remote.is_remote(path):
+        return _remote(path, name, storage, patient=False)
+    location = source.locate(Path(path))
     name = name or location.name
     if location.base_path is not None:
         model = ModelConfig(name=name, base_path=str(location.base_path))
         return Wanted(models=(model,), storage=storage, patient=False)
     (version,) = location.versions
-    return _one(name, version, storage, patient=False)
+    return _one(name, str(version.path), version.version, storage, patient=False)
+
+
+def _remote(uri: str, name: str | None, storage: Storage, *, patient: bool) -> Wanted:
+    found, version, place = copies.locate(uri)
+    name = name or found
+    if version is not None:
+        return _one(name, place, version, storage, patient=patient)
+    model = ModelConfig(name=name, base_path=place)
+    return Wanted(models=(model,), storage=storage, patient=patient)
 
 
 def _based(base_path: str, name: str, storage: Storage) -> Wanted:
@@ -93,21 +108,21 @@ def _based(base_path: str, name: str, storage: Storage) -> Wanted:
         base_path = os.path.abspath(base_path)
     if base_path.startswith("/") and source.kind_of(Path(base_path)) is not None:
         version = source.locate(Path(base_path)).versions[0]
-        return _one(name, version, storage, patient=True)
+        return _one(name, str(version.path), version.version, storage, patient=True)
     model = ModelConfig(name=name, base_path=base_path)
     return Wanted(models=(model,), storage=storage, patient=True)
 
 
-def _one(name: str, version: source.VersionPath, storage: Storage, *, patient: bool) -> Wanted:
-    model = ModelConfig(name=name, base_path=str(version.path))
-    one = OneVersion(storage, version.path, version.version)
-    return Wanted(models=(model,), storage=one, patient=patient)
+def _one(name: str, place: str, version: int, storage: Storage, *, patient: bool) -> Wanted:
+    model = ModelConfig(name=name, base_path=place)
+    return Wanted(models=(model,), storage=OneVersion(storage, place, version), patient=patient)
 
 
-def check_local(models: tuple[ModelConfig, ...]) -> None:
-    """Raises ModelError for base paths of remote file systems."""
+def check_readable(models: tuple[ModelConfig, ...]) -> None:
+    """Raises UsageError for URIs of file systems that no installed package reads."""
     for model in models:
-        try:
-            source.local_path(model.base_path)
-        except ModelError as error:
-            raise ModelError(f"model {model.name}: {error}") from None
+        if remote.is_remote(model.base_path):
+            try:
+                remote.check(model.base_path)
+            except UsageError as error:
+                raise UsageError(f"model {model.name}: {error}") from None
