@@ -130,6 +130,8 @@ def compile_signature(
 def _files(job: Job, stem: str, program: Converted) -> Files:
     """Those of an equal program, such as another signature of the same function, or new ones."""
     computed = None if program.random else provenance.of_closed(program.split.apply.jaxpr)
+    if computed is not None and program.optimized.whole:
+        computed += " whole"
     if computed is not None and (known := job.built.get(computed)) is not None:
         return dataclasses.replace(
             known, stats=dataclasses.replace(known.stats, compile_seconds=0.0)
@@ -155,7 +157,7 @@ def _sample(programs: Sequence[Converted]) -> int:
 def build(program: Converted, target: Target) -> compiler.Built:
     """Compiles one program. Raises ConversionError when the platform cannot run it."""
     try:
-        return compiler.build(program.split.apply, target)
+        return compiler.build(program.split.apply, target, whole=program.optimized.whole)
     except jax.errors.JaxRuntimeError as error:
         raise ConversionError(
             f"signature {program.split.apply.signature!r} at "

@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 from jax import export
-from jax.extend.core import jaxpr_as_fun
 from jaxlib import lapack, xla_client
 
 from jaxrt import target as targets
 from jaxrt.errors import ArtifactError, ConversionError
+from jaxrt.passes import one_kernel
 from jaxrt.program import Program
 from jaxrt.specs import DTYPES
 from jaxrt.target import Target
@@ -47,13 +47,13 @@ class Built:
     """The PJRT executable itself, ready to run in this process."""
 
 
-def portable(program: Program, platform: str) -> bytes:
-    """A program → jax.export bytes for one platform.
+def portable(program: Program, platform: str, *, whole: bool = False) -> bytes:
+    """A program → jax.export bytes for one platform; `whole`: as `jaxrt.passes.one_kernel` says.
 
     Raises ConversionError when the platform has no lowering for a primitive.
     """
     with jax.enable_x64(True):
-        function = jax.jit(jaxpr_as_fun(program.jaxpr), keep_unused=True)
+        function = jax.jit(one_kernel.function(program.jaxpr, whole=whole), keep_unused=True)
         try:
             exported = export.export(
                 function, platforms=(platform,), disabled_checks=EXPORTED_CUSTOM_CALLS
@@ -73,6 +73,8 @@ EXPORTED_CUSTOM_CALLS = [
     for name in ("TopK", "mhlo.topk", "ApproxTopK", "PartialReduce")
 ]
 
+
+_ONE_KERNEL = one_kernel.ATTRIBUTE.encode()
 
 _LAPACK = b"lapack_"
 """In the names of XLA's custom calls of LAPACK, which are plain text in programs."""
@@ -97,7 +99,8 @@ def compile_portable(data: bytes, target: Target) -> Built:
         lowered = jax.jit(exported.call, keep_unused=True, in_shardings=sharding).lower(
             *exported.in_avals
         )
-        compiled = lowered.compile(target.compiler_options)
+        options = one_kernel.options(whole=_ONE_KERNEL in data)
+        compiled = lowered.compile(options)
     loaded: Any = compiled.runtime_executable()
     return Built(
         portable=data,
@@ -107,9 +110,9 @@ def compile_portable(data: bytes, target: Target) -> Built:
     )
 
 
-def build(program: Program, target: Target) -> Built:
+def build(program: Program, target: Target, *, whole: bool = False) -> Built:
     """Lowers once: the executable is compiled from the very bytes that are kept as portable."""
-    return compile_portable(portable(program, target.platform), target)
+    return compile_portable(portable(program, target.platform, whole=whole), target)
 
 
 def stats(compiled: Any, seconds: float) -> Stats:

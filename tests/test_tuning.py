@@ -10,18 +10,17 @@ import pytest
 from convolutions import NHWC, convolution, convolve, program, run
 from jax import lax
 
-from jaxrt import compiler, target
+from jaxrt import target
 from jaxrt.errors import UsageError
-from jaxrt.passes import prepare
 from jaxrt.passes.convolution import Convolution
 from jaxrt.passes.convolution_table import LOWERINGS, XLA, candidates
-from jaxrt.tuning import numerics, rules, timing
+from jaxrt.program import Program
+from jaxrt.tuning import numerics, rules, timing, trials
 from jaxrt.tuning.choices import Choice, Choices
 from jaxrt.tuning.optimizer import Passes, optimizer
 from jaxrt.tuning.tuner import Autotune, Tuner
 
-CPU = dataclasses.replace(target.attached("cpu"), vector_bits=target.NARROW)
-WIDE = dataclasses.replace(CPU, vector_bits=target.WIDE)
+CPU = target.attached("cpu")
 TPU = dataclasses.replace(CPU, platform="tpu", device_kind="TPU v5 lite")
 LARGE = convolution(spatial=(28, 28), features=64, out_features=64)
 
@@ -252,53 +251,6 @@ def test_each_pass_says_what_it_gained_and_has_a_switch(
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
-def test_wide_vectors_are_a_pass_with_a_switch_and_a_line() -> None:
-    function, weights, x = network()
-    found = program(function, weights, x)
-    line = "wide vectors: of 512 bits in loops over elements"
-    assert optimizer(WIDE, Passes())(found).gains[-1] == line
-    narrow = Passes(disabled=("wide-vectors",))
-    assert line not in optimizer(WIDE, narrow)(found).gains
-    assert WIDE.compiler_options == {"xla_cpu_prefer_vector_width": "512"}
-    assert narrow.suited(WIDE).compiler_options == CPU.compiler_options == {}
-    assert Passes().suited(WIDE) == WIDE
-    assert dataclasses.replace(WIDE, platform="cuda").compiler_options == {}
-
-
-def test_wide_vectors_give_the_same_numbers() -> None:
-    function, weights, x = network()
-    found = program(function, weights, x)
-    for chosen in (CPU, WIDE):
-        split = optimizer(chosen, Passes())(found).split
-        arrays = prepare.run_prepare(split, weights)
-        built = compiler.build(split.apply, chosen)
-        placed = compiler.Weights(chosen)
-        placed.place(arrays)
-        avals = dict(zip(split.apply.input_names, split.apply.input_avals, strict=True))
-        outputs = dict(zip(split.apply.output_names, split.apply.output_avals, strict=True))
-        loaded = compiler.LoadedProgram(
-            built.loaded,
-            weights=placed.bind(split.apply.weight_names),
-            inputs=avals,
-            outputs=outputs,
-            target=chosen,
-        )
-        (got,) = loaded.run({name: x for name in avals}).values()
-        want = run(found, *weights.values(), x)
-        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("flags", "bits"),
-    [("fpu avx2 fma", 256), ("avx2 avx512f avx512vl", 256), ("avx512f avx512_vbmi2", 512)],
-)
-def test_vectors_are_wide_where_the_clock_stays(tmp_path: Path, flags: str, bits: int) -> None:
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
-    assert target.vector_bits(cpuinfo) == bits
-    assert target.vector_bits(tmp_path / "missing") == target.NARROW
-
-
 def test_the_report_counts_equal_convolutions_once() -> None:
     function, weights, x = network()
     optimized = optimizer(CPU, Passes())(program(function, weights, x))
@@ -322,3 +274,71 @@ def test_flops_of_a_loop_over_rows_are_counted_for_every_row() -> None:
     )
     assert looped.has_own_loops
     assert looped.all_rounds(conv.flops / 4) == conv.flops
+
+
+def row(n: int = 64) -> Program:
+    """One row times weights."""
+    kernel = np.ones((32, n), np.float32)
+    x = np.ones((1, 32), np.float32)
+    return program(lambda w, x: lax.tanh(lax.dot(x, w)), {"w": kernel}, x)
+
+
+def timed(monkeypatch: pytest.MonkeyPatch, one: float, many: float) -> list[str]:
+    """Seconds that trials take from now on; gives the list of trials made."""
+    made = []
+
+    def medians(runs: dict[str, Callable[[], object]], **_: object) -> dict[str, float]:
+        made.append(", ".join(runs))
+        return {"kernels": many, "one kernel": one}
+
+    monkeypatch.setattr(timing, "medians", medians)
+    return made
+
+
+def test_a_program_that_is_faster_so_becomes_one_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = timed(monkeypatch, one=1e-5, many=3e-5)
+    optimize = optimizer(CPU, Passes(autotune=Autotune.FAST), cache=tmp_path)
+    found = optimize(row())
+    assert found.whole and found.gains == ("one-kernel: on the calling thread, 3.0 times as fast",)
+    again = optimizer(CPU, Passes(autotune=Autotune.FAST), cache=tmp_path)
+    assert again(row()).whole and made == ["kernels, one kernel"]
+
+
+def test_a_program_that_is_not_clearly_faster_so_stays_many_kernels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    timed(monkeypatch, one=1.0e-5, many=1.04e-5)
+    assert not optimizer(CPU, Passes(autotune=Autotune.FAST))(row()).whole
+
+
+@pytest.mark.parametrize(
+    ("passes", "on"),
+    [
+        (Passes(autotune=Autotune.OFF), CPU),
+        (Passes(autotune=Autotune.FAST, disabled=("one-kernel",)), CPU),
+        (Passes(autotune=Autotune.FAST), TPU),
+    ],
+    ids=["nothing is timed", "switched off", "another platform"],
+)
+def test_nothing_becomes_one_kernel_unasked(
+    passes: Passes, on: target.Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = timed(monkeypatch, one=1e-5, many=3e-5)
+    found = optimizer(on, passes)(row())
+    assert not found.whole and made == []
+
+
+def test_a_program_that_xla_aborts_on_stays_many_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = timed(monkeypatch, one=1e-5, many=3e-5)
+    monkeypatch.setattr(trials, "_COMPILE", "import os; os.abort()")
+    assert not optimizer(CPU, Passes(autotune=Autotune.FAST))(row()).whole
+    assert made == []
+
+
+def test_the_median_counts_what_the_least_leaves_out() -> None:
+    burst = (0, 1, 1, 10, 10, 12, 12, 22, 22, 32)  # five runs of 1, 9, 2, 10 and 10
+    seconds = iter([0, *burst, *burst])
+    found = timing.medians({"a": lambda: None}, clock=lambda: next(seconds), rounds=2, seconds=9)
+    assert found == {"a": 9}

@@ -77,7 +77,7 @@ compile_options = group(
         multiple=True,
         metavar="NAME",
         help="Leave out one optimization: resize, batch-norm, convolutions, winograd, "
-        "blocks, vector-dots or top-k. May be given several times.",
+        "blocks, one-kernel, vector-dots or top-k. May be given several times.",
     ),
     click.option(
         "--disable_optimizer",

@@ -2,15 +2,18 @@
 
 import functools
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax import lax
-from jax.extend.core import jaxpr_as_fun
 
+from jaxrt import compiler
 from jaxrt import target as targets
+from jaxrt.passes import one_kernel
 from jaxrt.passes.convolution import Convolution
 from jaxrt.passes.convolution_table import Lowering
 from jaxrt.program import Program
@@ -41,8 +44,7 @@ def convolved(
     with jax.enable_x64(True), jax.default_device(device):
         weights = jax.jit(lowering.transform)(kernel)
         operands = [jax.device_put(a, device) for a in (x, weights, _bias(conv))]
-        lowered = jax.jit(function).lower(*operands)
-        compiled = lowered.compile(target.compiler_options)
+        compiled = jax.jit(function).lower(*operands).compile()
     return functools.partial(_wait, compiled, operands)
 
 
@@ -54,15 +56,41 @@ def _wait(compiled: Any, operands: Sequence[Any]) -> Any:
     return jax.block_until_ready(compiled(*operands))
 
 
-def runnable(program: Program, target: Target) -> Callable[[], Any]:
-    """Runs a program on random weights and inputs until the results are there."""
+def runnable(program: Program, target: Target, *, whole: bool = False) -> Callable[[], Any]:
+    """Runs a program on random weights and inputs until the results are there.
+
+    `whole`: as `jaxrt.passes.one_kernel` says. Raises jax's error when XLA does not compile it.
+    """
     device = targets.devices(target.platform)[0]
     random = np.random.default_rng(0)
     with jax.enable_x64(True), jax.default_device(device):
         given = [jax.device_put(_random(random, a), device) for a in program.avals]
-        function = jax.jit(jaxpr_as_fun(program.jaxpr), keep_unused=True)
-        compiled = function.lower(*program.avals).compile(target.compiler_options)
+        function = jax.jit(one_kernel.function(program.jaxpr, whole=whole), keep_unused=True)
+        lowered = function.lower(*program.avals)
+        compiled = lowered.compile(one_kernel.options(whole=whole))
     return functools.partial(_wait, compiled, given)
+
+
+_COMPILE = """
+import sys
+from jaxrt import compiler, target
+compiler.compile_portable(sys.stdin.buffer.read(), target.select("cpu"))
+"""
+
+
+def compiles_whole(program: Program) -> bool:
+    """Whether XLA:CPU compiles it as one kernel: tried in a process of its own.
+
+    Where XLA has not foreseen something it does not refuse but aborts.
+    """
+    data = compiler.portable(program, "cpu", whole=True)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _COMPILE], input=data, capture_output=True, timeout=60
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
 
 
 def _random(random: np.random.Generator, aval: Any) -> Array:

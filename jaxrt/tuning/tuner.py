@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from jaxrt.passes import convolution_lowering, prepare, provenance
+from jaxrt.passes import convolution_lowering, one_kernel, prepare, provenance
 from jaxrt.passes.convolution import Convolution
 from jaxrt.passes.convolution_table import LOWERINGS, XLA, candidates
 from jaxrt.program import Program
 from jaxrt.target import Target
 from jaxrt.tuning import numerics, rules, timing
 from jaxrt.tuning.choices import Choice, Choices
-from jaxrt.tuning.trials import convolved, operands, runnable
+from jaxrt.tuning.trials import compiles_whole, convolved, operands, runnable
 
 
 class Autotune(enum.Enum):
@@ -50,6 +50,12 @@ ALL = "all"
 
 WHOLE = 1.2
 """What a program must be faster by than its loop over blocks of rows."""
+
+ONE = "one kernel"
+KERNELS = "kernels"
+
+WHOLE_SECONDS = 0.2
+"""Spent on timing a small program as one kernel against many."""
 
 PROGRAM_SECONDS = 2.0
 """Spent on timing loops against the whole, if two rounds do not take longer."""
@@ -117,6 +123,38 @@ class Tuner:
             if self._choices:
                 self._choices.put(key, found)
         return None if found.lowering == ALL else int(found.lowering)
+
+    def whole(self, program: Program) -> float | None:
+        """How many times as fast a program is as one kernel (`jaxrt.passes.one_kernel`).
+
+        None where it is not to be compiled so.
+        """
+        if self._target.platform != "cpu" or not one_kernel.fits(program) or not self._may_time():
+            return None
+        key = f"kernels {provenance.of_closed(program.jaxpr)}"
+        found = self._choices.get(key) if self._choices else None
+        if found is None:
+            with self._timed():
+                found = self._time_whole(program)
+            if self._choices:
+                self._choices.put(key, found)
+        return found.seconds[KERNELS] / found.seconds[ONE] if found.lowering == ONE else None
+
+    def _time_whole(self, program: Program) -> Choice:
+        if not compiles_whole(program):
+            return Choice(lowering=KERNELS)
+        runs = {
+            KERNELS: runnable(program, self._target),
+            ONE: runnable(program, self._target, whole=True),
+        }
+        want, got = (runs[name]() for name in (KERNELS, ONE))
+        if not all(
+            numerics.close(np.asarray(a), np.asarray(b)) for a, b in zip(got, want, strict=True)
+        ):
+            return Choice(lowering=KERNELS)
+        seconds = timing.medians(runs, clock=self._clock, rounds=40, seconds=WHOLE_SECONDS)
+        faster = seconds[ONE] * CLEARLY < seconds[KERNELS]
+        return Choice(lowering=ONE if faster else KERNELS, seconds=seconds)
 
     def _may_time(self) -> bool:
         return self._mode is not Autotune.OFF and self._spent < _EFFORTS[self._mode].budget
