@@ -100,7 +100,7 @@ def compile_portable(data: bytes, target: Target) -> Built:
             *exported.in_avals
         )
         options = one_kernel.options(whole=_ONE_KERNEL in data)
-        compiled = lowered.compile(options)
+        compiled = lowered.compile({**target.compiler_options, **options})
     loaded: Any = compiled.runtime_executable()
     return Built(
         portable=data,

@@ -10,8 +10,9 @@ import pytest
 from convolutions import NHWC, convolution, convolve, program, run
 from jax import lax
 
-from jaxrt import target
+from jaxrt import compiler, target
 from jaxrt.errors import UsageError
+from jaxrt.passes import prepare
 from jaxrt.passes.convolution import Convolution
 from jaxrt.passes.convolution_table import LOWERINGS, XLA, candidates
 from jaxrt.program import Program
@@ -20,7 +21,8 @@ from jaxrt.tuning.choices import Choice, Choices
 from jaxrt.tuning.optimizer import Passes, optimizer
 from jaxrt.tuning.tuner import Autotune, Tuner
 
-CPU = target.attached("cpu")
+CPU = dataclasses.replace(target.attached("cpu"), vector_bits=target.NARROW)
+WIDE = dataclasses.replace(CPU, vector_bits=target.WIDE)
 TPU = dataclasses.replace(CPU, platform="tpu", device_kind="TPU v5 lite")
 LARGE = convolution(spatial=(28, 28), features=64, out_features=64)
 
@@ -249,6 +251,53 @@ def test_each_pass_says_what_it_gained_and_has_a_switch(
     want = run(found, *weights.values(), x)
     got = run(optimized.program, *(weights[n] for n in optimized.program.weight_names), x)
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_wide_vectors_are_a_pass_with_a_switch_and_a_line() -> None:
+    function, weights, x = network()
+    found = program(function, weights, x)
+    line = "wide vectors: of 512 bits in loops over elements"
+    assert optimizer(WIDE, Passes())(found).gains[-1] == line
+    narrow = Passes(disabled=("wide-vectors",))
+    assert line not in optimizer(WIDE, narrow)(found).gains
+    assert WIDE.compiler_options == {"xla_cpu_prefer_vector_width": "512"}
+    assert narrow.suited(WIDE).compiler_options == CPU.compiler_options == {}
+    assert Passes().suited(WIDE) == WIDE
+    assert dataclasses.replace(WIDE, platform="cuda").compiler_options == {}
+
+
+def test_wide_vectors_give_the_same_numbers() -> None:
+    function, weights, x = network()
+    found = program(function, weights, x)
+    for chosen in (CPU, WIDE):
+        split = optimizer(chosen, Passes())(found).split
+        arrays = prepare.run_prepare(split, weights)
+        built = compiler.build(split.apply, chosen)
+        placed = compiler.Weights(chosen)
+        placed.place(arrays)
+        avals = dict(zip(split.apply.input_names, split.apply.input_avals, strict=True))
+        outputs = dict(zip(split.apply.output_names, split.apply.output_avals, strict=True))
+        loaded = compiler.LoadedProgram(
+            built.loaded,
+            weights=placed.bind(split.apply.weight_names),
+            inputs=avals,
+            outputs=outputs,
+            target=chosen,
+        )
+        (got,) = loaded.run({name: x for name in avals}).values()
+        want = run(found, *weights.values(), x)
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "bits"),
+    [("fpu avx2 fma", 256), ("avx2 avx512f avx512vl", 256), ("avx512f avx512_vbmi2", 512)],
+)
+def test_vectors_are_wide_where_the_clock_stays(tmp_path: Path, flags: str, bits: int) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+    assert target.vector_bits(cpuinfo) == bits
+    assert target.vector_bits(tmp_path / "missing") == target.NARROW
 
 
 def test_the_report_counts_equal_convolutions_once() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxrt import target as targets
 from jaxrt.errors import UsageError
 from jaxrt.passes import batchnorm, blocks, convolution_lowering, prepare, resize
 from jaxrt.passes.convolution import Convolution
@@ -19,7 +20,12 @@ from jaxrt.tuning.tuner import Autotune, Tuner
 
 FORMS = tuple(form.name for form in forms.FORMS)
 
-PASSES = ("resize", "batch-norm", "convolutions", "winograd", "blocks", "one-kernel", *FORMS)
+WIDE_VECTORS = "wide-vectors"
+
+PASSES = (
+    *("resize", "batch-norm", "convolutions", "winograd", "blocks", "one-kernel", WIDE_VECTORS),
+    *FORMS,
+)
 """The switches: `winograd` takes those lowerings from `convolutions`, for the least error."""
 
 
@@ -33,6 +39,12 @@ class Passes:
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.disabled) - set(PASSES)):
             raise UsageError(f"--disable-pass {unknown[0]}: want one of {', '.join(PASSES)}")
+
+    def suited(self, target: Target) -> Target:
+        """The target as compilers are to see it: what they are told of it may be a pass."""
+        if WIDE_VECTORS not in self.disabled:
+            return target
+        return dataclasses.replace(target, vector_bits=targets.NARROW)
 
     def to_json(self) -> dict[str, Any]:
         return {"autotune": self.autotune.value, "disabled": sorted(set(self.disabled))}
@@ -85,9 +97,12 @@ class Optimized:
 class Optimizer:
     """Program → the same function, faster on one target."""
 
-    def __init__(self, tuner: Tuner, *, without: Collection[str] = ()) -> None:
-        """`without` are names of PASSES left out."""
+    def __init__(
+        self, tuner: Tuner, *, without: Collection[str] = (), vector_bits: int = targets.NARROW
+    ) -> None:
+        """`without` are names of PASSES left out; `vector_bits` are the target's."""
         self._tuner = tuner
+        self._vector_bits = vector_bits
         self._without = frozenset(without)
 
     def __call__(
@@ -142,6 +157,8 @@ class Optimizer:
             names = {conv: choice.lowering for conv, choice in chosen}
             program = convolution_lowering.lower(program, names.__getitem__)
             gains += _spell(chosen)
+            if chosen and self._vector_bits != targets.NARROW:
+                gains.append(f"wide vectors: of {self._vector_bits} bits in loops over elements")
         program, written = forms.rewritten(program, self._without)
         gains += written
         split = prepare.split(program)
@@ -209,7 +226,7 @@ def _kind(conv: Convolution) -> str:
 
 def optimizer(target: Target, passes: Passes, *, cache: Path | None = None) -> Optimizer:
     """For one target; choices are kept below `cache`, if given."""
-    disabled = passes.disabled
+    target, disabled = passes.suited(target), passes.disabled
     tuner = Tuner(
         target,
         passes.autotune,
@@ -218,4 +235,4 @@ def optimizer(target: Target, passes: Passes, *, cache: Path | None = None) -> O
         without=[n for n in LOWERINGS if "Winograd" in n] if "winograd" in disabled else [],
     )
     other = () if target.platform == "cpu" else FORMS
-    return Optimizer(tuner, without=(*disabled, *other))
+    return Optimizer(tuner, without=(*disabled, *other), vector_bits=target.vector_bits)

@@ -44,7 +44,8 @@ def convolved(
     with jax.enable_x64(True), jax.default_device(device):
         weights = jax.jit(lowering.transform)(kernel)
         operands = [jax.device_put(a, device) for a in (x, weights, _bias(conv))]
-        compiled = jax.jit(function).lower(*operands).compile()
+        lowered = jax.jit(function).lower(*operands)
+        compiled = lowered.compile(compiler_options=target.compiler_options)
     return functools.partial(_wait, compiled, operands)
 
 
@@ -67,7 +68,8 @@ def runnable(program: Program, target: Target, *, whole: bool = False) -> Callab
         given = [jax.device_put(_random(random, a), device) for a in program.avals]
         function = jax.jit(one_kernel.function(program.jaxpr, whole=whole), keep_unused=True)
         lowered = function.lower(*program.avals)
-        compiled = lowered.compile(one_kernel.options(whole=whole))
+        options = {**target.compiler_options, **one_kernel.options(whole=whole)}
+        compiled = lowered.compile(options)
     return functools.partial(_wait, compiled, given)
 
 
