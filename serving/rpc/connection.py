@@ -177,9 +177,12 @@ class Connection(asyncio.Protocol):
             at = 0 if self._greeted else self._greet(data)
             if self._greeted:
                 self._frames(data, at)
+                self._out.flush()
         except ConnectionFault as fault:
             self._out.write(frames.goaway(self._last, fault.code, str(fault)))
             self._transport.close()
+            # It may never read what it was told.
+            self._restart_timer(_FAREWELL_SECONDS, self.abort)
 
     def _greet(self, data: bytes) -> int:
         """The end of the preface; the frames may begin."""
@@ -325,6 +328,8 @@ class Connection(asyncio.Protocol):
         if not flags & ACK:
             self._out.apply(frames.pairs(payload), list(self._streams.values()))
             self._out.reply(frames.frame(Kind.SETTINGS, ACK, 0))
+            self._out.flush()
+            self._out.pump()
 
     def _ping(self, number: int, flags: int, payload: bytes) -> None:
         if number or len(payload) != 8:

@@ -38,6 +38,7 @@ class Outgoing:
         self._transport = transport
         self._sent = sent
         self._waiting: dict[int, Stream] = {}
+        self._replies: list[bytes] = []
         self.paused = False
         self._window = DEFAULT_WINDOW
         self._frame = DEFAULT_FRAME
@@ -51,10 +52,17 @@ class Outgoing:
         self._transport.write(data)
 
     def reply(self, data: bytes) -> None:
-        """Writes what the client can ask for without end. Raises ConnectionFault if it does."""
+        """What the client can ask for without end: written by `flush`."""
+        self._replies.append(data)
+
+    def flush(self) -> None:
+        """Writes the replies. Raises ConnectionFault where the client does not read them."""
+        if not self._replies:
+            return
         if self._transport.get_write_buffer_size() > _FLOOD:
             raise ConnectionFault(Fault.ENHANCE_YOUR_CALM, "replies are not read")
-        self._transport.write(data)
+        self._transport.write(b"".join(self._replies))
+        self._replies.clear()
 
     def whole(self, stream: Stream, chunks: Sequence[Chunk]) -> None:
         """The answer of a call that has one message."""
@@ -162,7 +170,10 @@ class Outgoing:
         self.pump()
 
     def apply(self, settings: Sequence[tuple[int, int]], streams: Sequence[Stream]) -> None:
-        """The client's settings. Raises ConnectionFault for values that RFC 9113 forbids."""
+        """The client's settings. Raises ConnectionFault for values that RFC 9113 forbids.
+
+        They hold from their acknowledgement on: `pump` comes after it.
+        """
         for name, value in settings:
             match name:
                 case Setting.HEADER_TABLE_SIZE:
@@ -177,7 +188,6 @@ class Outgoing:
                     if not DEFAULT_FRAME <= value <= LARGEST_FRAME:
                         raise ConnectionFault(Fault.PROTOCOL_ERROR, f"MAX_FRAME_SIZE {value}")
                     self._frame = min(value, HIGH_WATER)
-        self.pump()
 
     def _resize(self, value: int, streams: Sequence[Stream]) -> None:
         if value > MAX_WINDOW:
