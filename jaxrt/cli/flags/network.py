@@ -30,7 +30,7 @@ ports = group(
         PORTS,
         default="::",
         metavar="ADDRESS",
-        help="Address that REST is bound to; :: is all of them.",
+        help="Address that both ports are bound to; :: is all of them.",
     ),
 )
 
@@ -88,7 +88,7 @@ grpc = group(
         GRPC,
         type=text,
         metavar="KEY=VALUE,...",
-        help="Arguments of the gRPC server, such as grpc.max_connection_age_ms=2000.",
+        help="Arguments of the gRPC server, such as grpc.max_concurrent_streams=100.",
     ),
     flag(
         "grpc_max_threads",
