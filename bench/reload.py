@@ -77,7 +77,8 @@ class Server:
         if self._artifacts:
             compiled = self._home / "compiled.jaxrt"
             if not compiled.exists():
-                command = [sys.executable, "-m", "jaxrt", "compile", self._source, "-o", compiled]
+                jaxrt = [sys.executable, "-m", "jaxrt", "compile"]
+                command = [*jaxrt, str(self._source), "-o", str(compiled)]
                 subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             shutil.copytree(compiled, path)
         else:
