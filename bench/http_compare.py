@@ -109,7 +109,6 @@ def contenders(workload: Workload, models: Path, peers: Path | None, port: int) 
     bodies = workload.bodies()
     usual = [request(path, body) for body in bodies]
     serve = [sys.executable, "-m", "jaxrt", "serve", str(models / f"{name}.jaxrt")]
-    # What follows the address in a command is the port: each contender keeps three of them free.
     serve += ["--model_name", name, "--rest_api_port", str(port)]
     found = [Contender("jaxrt", serve, usual, port)]
     script = str(HERE / "http_peers.py")
@@ -117,7 +116,7 @@ def contenders(workload: Workload, models: Path, peers: Path | None, port: int) 
     if peers is not None:
         installed |= {peer: str(peers / peer / "bin" / "python") for peer in PACKAGES}
     for peer, python in installed.items():
-        port += 3
+        port = free_port()
         if not Path(python).exists():
             print(f"{peer}: not installed in {peers}", file=sys.stderr)
             continue
