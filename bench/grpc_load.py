@@ -13,6 +13,7 @@ import argparse
 import json
 import statistics
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from jaxrt.serving.rpc.wire import delimited
 _DATA, _HEADERS = int(Kind.DATA), int(Kind.HEADERS)
 
 
-def predict_request(model: str, alias: str, array: np.ndarray) -> bytes:  # type: ignore[type-arg]
+def predict_request(model: str, alias: str, array: np.ndarray[Any, Any]) -> bytes:
     """A float32 tensor for `serving_default`: the gRPC message, with its five bytes before it."""
     tensor = b"".join(encode.tensor(array, BY_NAME["float32"], content=True))
     entry = delimited(1, alias.encode()) + delimited(2, tensor)

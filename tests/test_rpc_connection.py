@@ -45,9 +45,9 @@ class Client:
         block = self.encoder.encode(GRPC + named)
         return frames.frame(Kind.HEADERS, flags, number, block)
 
-    def call(self, number: int = 1, **extra: str) -> None:
+    def call(self, number: int = 1) -> None:
         data = frames.frame(Kind.DATA, END_STREAM, number, predict())
-        self.send(self.headers(number, **extra), data)
+        self.send(self.headers(number), data)
 
     def frame(self) -> Frame:
         head = self._read(9)
@@ -75,7 +75,7 @@ class Client:
         while True:
             kind, flags, _, payload = self.frame()
             if kind == Kind.HEADERS:
-                found |= dict(self.decoder.decode(payload))
+                found |= {str(name): str(value) for name, value in self.decoder.decode(payload)}
                 if flags & END_STREAM:
                     return found
 

@@ -46,17 +46,19 @@ def bound(settings: Settings, post: Post | None) -> Iterator[Ports]:
     with ExitStack() as stack:
         rest: socket.socket | None = None
         if post is not None:
-            rest = socket.socket(fileno=post.socket)
+            rest = stack.enter_context(socket.socket(fileno=post.socket))
         elif _same(settings):
             log.error("--rest_api_port is the --port of gRPC: REST stays closed; pass another port")
-        else:
-            rest = _bind(settings, "rest_api_port", settings.rest_api_port)
-        grpc = _bind(settings, "port", settings.port, shared=post is not None)
-        local = server.bind_path(settings.grpc_socket_path) if settings.grpc_socket_path else None
-        found = [stack.enter_context(sock) for sock in (rest, grpc, local) if sock is not None]
-        if not found:
+        elif sock := _bind(settings, "rest_api_port", settings.rest_api_port):
+            rest = stack.enter_context(sock)
+        grpc = []
+        if sock := _bind(settings, "port", settings.port, shared=post is not None):
+            grpc.append(stack.enter_context(sock))
+        if settings.grpc_socket_path:
+            grpc.append(stack.enter_context(server.bind_path(settings.grpc_socket_path)))
+        if rest is None and not grpc:
             raise UsageError("no port is open: pass --port 8500 or --rest_api_port 8501")
-        yield Ports(rest, tuple(sock for sock in found if sock is not rest))
+        yield Ports(rest, tuple(grpc))
 
 
 def _same(settings: Settings) -> bool:
