@@ -3,11 +3,12 @@
 
     python tests/official_client.py localhost:8500 MEGABYTES
 
-The server is `tests/official_server.py`. Ends with a line `ok`, or an assertion.
+The server is that of `tests/test_rpc_official_client.py`. Ends with a line `ok`, or an assertion.
 """
 
 import os
 import sys
+from typing import Any
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
@@ -32,7 +33,7 @@ DTYPES = [
 ]  # fmt: skip
 
 
-def predict(stub, signature, array):  # type: ignore[no-untyped-def]
+def predict(stub: Any, signature: str, array: Any) -> Any:
     request = predict_pb2.PredictRequest()
     request.model_spec.name = "m"
     request.model_spec.signature_name = signature
@@ -40,7 +41,7 @@ def predict(stub, signature, array):  # type: ignore[no-untyped-def]
     return stub.Predict(request, timeout=300)
 
 
-def predictions(stub, megabytes):  # type: ignore[no-untyped-def]
+def predictions(stub: Any, megabytes: int) -> None:
     for name in DTYPES:
         dtype = tf.as_dtype(name)
         for values in ([[0, 1, 2], [3, 4, 5]], [7, 7, 7, 7], 9):
@@ -56,7 +57,7 @@ def predictions(stub, megabytes):  # type: ignore[no-untyped-def]
     assert np.array_equal(tf.make_ndarray(answer.outputs["x"]), array)
 
 
-def inferences(stub):  # type: ignore[no-untyped-def]
+def inferences(stub: Any) -> None:
     example = tf.train.Example()
     example.features.feature["x"].float_list.value.append(2.0)
     size = float(len(example.SerializeToString()))
@@ -78,7 +79,7 @@ def inferences(stub):  # type: ignore[no-untyped-def]
     assert second.regression_result.regressions[0] == value
 
 
-def models(channel, stub):  # type: ignore[no-untyped-def]
+def models(channel: Any, stub: Any) -> None:
     asked = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
     asked.model_spec.name = "m"
     answer = stub.GetModelMetadata(asked, timeout=60)
@@ -98,7 +99,7 @@ def models(channel, stub):  # type: ignore[no-untyped-def]
     assert answer.metric[0].int64_value_increase == 0
 
 
-def errors(stub):  # type: ignore[no-untyped-def]
+def errors(stub: Any) -> None:
     try:
         stub.Predict(predict_pb2.PredictRequest(), timeout=60)
     except grpc.RpcError as error:
@@ -108,7 +109,7 @@ def errors(stub):  # type: ignore[no-untyped-def]
         raise AssertionError("answered")
 
 
-def main():  # type: ignore[no-untyped-def]
+def main() -> None:
     address, megabytes = sys.argv[1], int(sys.argv[2])
     unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     with grpc.insecure_channel(address, options=unlimited) as channel:
