@@ -282,10 +282,10 @@ def test_what_the_device_does_not_run_is_left_to_tensorflow(
 ) -> None:
     whole = compiler.build
 
-    def build_some(program: Any, chosen: Any) -> compiler.Built:
+    def build_some(program: Any, chosen: Any, **how: bool) -> compiler.Built:
         if program.signature == "centered":
             raise jax.errors.JaxRuntimeError("UNIMPLEMENTED: no such kernel\nat line 1")
-        return whole(program, chosen)
+        return whole(program, chosen, **how)
 
     monkeypatch.setattr(compiler, "build", build_some)
     made = make(tmp_path, options("layer", "centered"))
@@ -345,9 +345,9 @@ def test_two_signatures_of_one_function_are_compiled_once(
     compiled = []
     original = compiler.build
 
-    def counted(program: Any, where: target.Target) -> compiler.Built:
+    def counted(program: Any, where: target.Target, **how: bool) -> compiler.Built:
         compiled.append(program.signature)
-        return original(program, where)
+        return original(program, where, **how)
 
     monkeypatch.setattr(compiler, "build", counted)
     twice = FakeTensorFlow(
