@@ -68,6 +68,10 @@ class Lazily:
                 self._found = Saving(self._choices.cache(self._target, bridges), self._apart)
             return self._found
 
+    def rest(self) -> None:
+        """Ends the processes that wait for another SavedModel to compile."""
+        self._apart.rest()
+
     def stop(self) -> None:
         """Ends the compiles under way, which then fail, and all later ones."""
         self._apart.stop()

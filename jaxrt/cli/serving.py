@@ -183,6 +183,7 @@ def _run(
     async def start() -> None:
         try:
             await following.start()
+            await asyncio.to_thread(saved_models.rest)
             _name_what_had_no_effect(settings, saved_models)
             if post is not None:
                 await workers.report(post)
