@@ -13,7 +13,7 @@ from jaxrt.manifest import Manifest
 
 pytest_plugins = ("endtoend_fixtures",)
 
-SERVE = ("serve", "--rest_api_port", "auto")
+SERVE = ("serve", "--rest_api_port", "auto", "--port", "0")
 
 
 @pytest.mark.parametrize("command", [("compile",), SERVE], ids=["compile", "serve"])
@@ -125,7 +125,7 @@ def test_a_device_nobody_knows(linear: Path, tmp_path: Path) -> None:
 def test_a_port_that_is_taken(linear: Path, tmp_path: Path) -> None:
     with socket.create_server(("localhost", 0)) as taken:
         port = str(taken.getsockname()[1])
-        flags = ("--rest_api_port", port, "--rest_api_host", "127.0.0.1")
+        flags = ("--rest_api_port", port, "--rest_api_host", "127.0.0.1", "--port", "0")
         line = one_line(run("serve", linear / "2", *flags, home=tmp_path), 2)
     assert f"port {port} of 127.0.0.1: address already in use" in line
     assert "pass another --rest_api_port" in line

@@ -98,7 +98,8 @@ def test_a_saved_model_of_a_bucket_is_compiled(
 def test_what_cannot_be_read_is_one_line(
     command: str, uri: str, key: str, said: str, s3: S3Server, tmp_path: Path
 ) -> None:
-    done = run(command, uri, home=tmp_path, **s3.environment(key))
+    closed = ("--port=0", "--rest_api_port=auto") if command == "serve" else ()
+    done = run(command, uri, *closed, home=tmp_path, **s3.environment(key))
     assert said in one_line(done, 3)
 
 
@@ -109,7 +110,7 @@ def test_a_file_system_that_is_not_installed_is_named(
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / "sitecustomize.py").write_text("import sys; sys.modules['gcsfs'] = None")
     for arguments in (
-        (f"{scheme}://bucket/m", "--rest_api_port=auto"),
+        (f"{scheme}://bucket/m", "--rest_api_port=auto", "--port=0"),
         (f"--model_base_path={scheme}://bucket/m", "--rest_api_port=auto", "--port=0"),
     ):
         done = run("serve", *arguments, home=tmp_path, path=str(tmp_path / "hidden"))
