@@ -55,6 +55,8 @@ def serve(lines: "queue.SimpleQueue[str]", out: Any, scratch: Path) -> None:
 
 
 def _models(scratch: Path) -> Any:
+    # Keras draws with it if it can be imported, which takes a second and a folder of the user's.
+    sys.modules.setdefault("matplotlib", None)  # type: ignore[arg-type]
     try:
         import tensorflow  # noqa: F401
     except ImportError as error:

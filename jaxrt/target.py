@@ -43,7 +43,7 @@ class Target:
         return f"{self.platform}{kind}"
 
     @property
-    def compiler_options(self) -> dict[str, str]:
+    def compiler_options(self) -> dict[str, str | bool]:
         """For XLA, beside its defaults."""
         if self.platform != "cpu" or self.vector_bits == NARROW:
             return {}

@@ -41,7 +41,7 @@ def tensor(array: Array, datatype: Datatype, *, content: bool) -> list[Chunk]:
     start += head(field, numbers.nbytes)
     if numbers.nbytes <= _JOINED:
         return [start + numbers.tobytes()]
-    return [start, memoryview(numbers.view(np.uint8))]
+    return [start, numbers.view(np.uint8).data]
 
 
 @functools.lru_cache(maxsize=4096)
