@@ -50,7 +50,7 @@ class Lazily:
         """`stack` ends TensorFlow's process."""
         self._stack = stack
         self._choices = choices
-        self._target = attached
+        self.target = attached
         self._apart = Apart(choices)
         self._lock = threading.Lock()
         self._found: Saving | None = None
@@ -65,7 +65,7 @@ class Lazily:
                 from jaxrt.cli.building import Bridges
 
                 bridges = self._stack.enter_context(Bridges())
-                self._found = Saving(self._choices.cache(self._target, bridges), self._apart)
+                self._found = Saving(self._choices.cache(self.target, bridges), self._apart)
             return self._found
 
     def rest(self) -> None:

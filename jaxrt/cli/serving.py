@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import os
 import time
@@ -31,7 +32,7 @@ from jaxrt.cli.saving import Lazily
 from jaxrt.cli.settings import Settings
 from jaxrt.cli.startlog import started_tables, where_lines
 from jaxrt.cli.tables import INIT_OP
-from jaxrt.cli.wanted import check_readable, wanted
+from jaxrt.cli.wanted import Wanted, check_readable, wanted
 from jaxrt.errors import Code, RequestError
 from jaxrt.serving import server, workers
 from jaxrt.serving.app import build_app
@@ -43,6 +44,7 @@ from jaxrt.serving.engine.version import Version
 from jaxrt.serving.engine.warmup import Warmed
 from jaxrt.serving.limits import Limits, unlimited_if_zero
 from jaxrt.serving.monitoring.calls import Calls
+from jaxrt.serving.monitoring.page import Page
 from jaxrt.serving.replay import replay
 from jaxrt.serving.rpc.service import GrpcService
 from jaxrt.serving.workers import Post
@@ -73,43 +75,67 @@ def serve(settings: Settings, *, started: float) -> None:
             attached = target.select(settings.device)
         with contextlib.ExitStack() as stack:
             saved_models = Lazily(stack, _choices(batching.sized(settings, queues)), attached)
-            device, host = _schedulers(settings, attached)
-            footprint.build(calls, attached)
-            manager = Manager(schedulers=[device, host], observer=States(calls))
-            loading = Loading(
-                target=attached,
-                scheduler=device,
-                host_scheduler=host,
-                saved_models=saved_models.get,
-                alone=post is None,
-                queues=queues,
-                calls=calls,
-            )
-            tell = _Tell(quiet=post is not None and post.index > 0)
-            loader = VersionLoader(
-                loading, tell=tell, stop=saved_models.stop, replay=_replay(settings, calls)
-            )
-            following = Following(settings, first, manager, loader)
+            engine = _engine(settings, first, saved_models, queues, calls, post)
             # Another worker would go on with the old set.
-            reload = following.models if post is None else None
-            beside = GrpcService(manager, open_ports.grpc, grpc, calls=calls, reload=reload)
-            app = build_app(
-                manager,
-                unready=manager.missing,
-                timeout_ms=settings.rest_api_timeout_in_ms,
-                cors=settings.rest_api_enable_cors_support,
-                check_method_name=settings.enable_signature_method_name_check,
-                max_inflated=settings.rest_api_max_inflated_bytes,
-                strict_integers=settings.rest_api_strict_integers,
-                calls=calls,
-                page=monitoring.page(path, calls, post),
-            )
-            parts = (app, open_ports, beside, post, manager, following, saved_models)
-            if not _run(*parts, settings, started):
+            reload = engine.following.models if post is None else None
+            beside = GrpcService(engine.manager, open_ports.grpc, grpc, calls=calls, reload=reload)
+            app = _app(settings, engine.manager, calls, monitoring.page(path, calls, post))
+            if not _run(app, open_ports, beside, post, engine, settings, started):
                 log.error("requests were unfinished and failed")
                 logging.shutdown()
                 # What still runs, a program or a compile, can be neither stopped nor waited for.
                 os._exit(1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Engine:
+    """What is served, and what keeps it up to date."""
+
+    manager: Manager
+    following: Following
+    saved_models: Lazily
+
+
+def _engine(
+    settings: Settings,
+    first: Wanted,
+    saved_models: Lazily,
+    queues: batching.Queues | None,
+    calls: Calls,
+    post: Post | None,
+) -> _Engine:
+    attached = saved_models.target
+    device, host = _schedulers(settings, attached)
+    footprint.build(calls, attached)
+    manager = Manager(schedulers=[device, host], observer=States(calls))
+    loading = Loading(
+        target=attached,
+        scheduler=device,
+        host_scheduler=host,
+        saved_models=saved_models.get,
+        alone=post is None,
+        queues=queues,
+        calls=calls,
+    )
+    tell = _Tell(quiet=post is not None and post.index > 0)
+    loader = VersionLoader(
+        loading, tell=tell, stop=saved_models.stop, replay=_replay(settings, calls)
+    )
+    return _Engine(manager, Following(settings, first, manager, loader), saved_models)
+
+
+def _app(settings: Settings, manager: Manager, calls: Calls, page: Page | None) -> Starlette:
+    return build_app(
+        manager,
+        unready=manager.missing,
+        timeout_ms=settings.rest_api_timeout_in_ms,
+        cors=settings.rest_api_enable_cors_support,
+        check_method_name=settings.enable_signature_method_name_check,
+        max_inflated=settings.rest_api_max_inflated_bytes,
+        strict_integers=settings.rest_api_strict_integers,
+        calls=calls,
+        page=page,
+    )
 
 
 def _replay(settings: Settings, calls: Calls) -> Replay | None:
@@ -172,9 +198,7 @@ def _run(
     open_ports: Ports,
     beside: GrpcService,
     post: Post | None,
-    manager: Manager,
-    following: Following,
-    saved_models: Lazily,
+    engine: _Engine,
     settings: Settings,
     started: float,
 ) -> bool:
@@ -182,23 +206,23 @@ def _run(
 
     async def start() -> None:
         try:
-            await following.start()
-            await asyncio.to_thread(saved_models.rest)
-            _name_what_had_no_effect(settings, saved_models)
+            await engine.following.start()
+            await asyncio.to_thread(engine.saved_models.rest)
+            _name_what_had_no_effect(settings, engine.saved_models)
             if post is not None:
                 await workers.report(post)
         except BaseException:
-            await following.stop()
+            await engine.following.stop()
             raise
 
     def opened() -> None:
         if post is not None:
             return  # the supervisor says so
-        model = next(iter(following.models.names), "MODEL")
+        model = next(iter(engine.following.models.names), "MODEL")
         log.info("ready in %.2f s: %s", time.perf_counter() - started, open_ports.where(model))
 
     async def drain(grace: float) -> bool:
-        _, finished = await asyncio.gather(following.stop(), manager.drain(grace))
+        _, finished = await asyncio.gather(engine.following.stop(), engine.manager.drain(grace))
         return finished
 
     return server.run(
