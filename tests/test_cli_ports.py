@@ -28,6 +28,9 @@ def test_both_ports_and_a_unix_socket_are_bound(tmp_path: Path) -> None:
     with ports.bound(settings(port=0, rest_api_port=0, grpc_socket_path=path), None) as found:
         assert found.rest is not None
         assert [sock.family for sock in found.grpc] == [socket.AF_INET, socket.AF_UNIX]
+        assert "gRPC" not in found.where("m")  # none is open
+        for sock in found.grpc:
+            sock.listen()
         where = found.where("m")
     assert "/v1/models/m:predict, gRPC port " in where
     assert where.endswith(f"gRPC {path}")

@@ -94,8 +94,14 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 def set_up_logging(verbose: bool) -> None:
     """jaxrt's log lines go to stderr with time and level; other libraries only warn."""
-    handler = RichHandler(
-        console=stderr(), show_path=False, omit_repeated_times=False, log_time_format="%X"
-    )
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    handler: logging.Handler
+    if stderr().is_terminal:
+        handler = RichHandler(
+            console=stderr(), show_path=False, omit_repeated_times=False, log_time_format="%X"
+        )
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    else:  # a record is a line: what collects logs, or searches them, counts on it
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-8s %(message)s", "%X"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("jaxrt").setLevel(logging.DEBUG if verbose else logging.INFO)

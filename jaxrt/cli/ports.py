@@ -27,6 +27,8 @@ class Ports:
         if self.rest is not None:
             found.append(f"POST http://localhost:{_number(self.rest)}/v1/models/{model}:predict")
         for sock in self.grpc:
+            if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                continue  # another process opened the port first
             path = sock.family == socket.AF_UNIX
             found.append(f"gRPC {sock.getsockname()}" if path else f"gRPC port {_number(sock)}")
         return ", ".join(found)

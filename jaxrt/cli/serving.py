@@ -78,7 +78,14 @@ def serve(settings: Settings, *, started: float) -> None:
             engine = _engine(settings, first, saved_models, queues, calls, post)
             # Another worker would go on with the old set.
             reload = engine.following.models if post is None else None
-            beside = GrpcService(engine.manager, open_ports.grpc, grpc, calls=calls, reload=reload)
+            beside = GrpcService(
+                engine.manager,
+                open_ports.grpc,
+                grpc,
+                calls=calls,
+                reload=reload,
+                needed="port" in settings.given,
+            )
             app = _app(settings, engine.manager, calls, monitoring.page(path, calls, post))
             if not _run(app, open_ports, beside, post, engine, settings, started):
                 log.error("requests were unfinished and failed")

@@ -94,6 +94,7 @@ class _AsLoaded:
     def __init__(self, program: HostProgram) -> None:
         self._program = program
         self._row_seconds = 0.0
+        self._warm = False
 
     @property
     def rows_at_once(self) -> int:
@@ -114,7 +115,9 @@ class _AsLoaded:
         outputs = self._program.run(inputs)
         rows = max((len(x) for x in inputs.values() if x.ndim), default=1)
         taken = (time.thread_time() - started) / max(rows, 1)
-        self._row_seconds += (taken - self._row_seconds) * (_WEIGHT if self._row_seconds else 1)
+        if self._warm:  # a first run does what no other one does
+            self._row_seconds += (taken - self._row_seconds) * (_WEIGHT if self._row_seconds else 1)
+        self._warm = True
         return outputs
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import os
 import socket
 import ssl
@@ -18,7 +19,9 @@ from jaxrt.serving.rpc.increases import Totals
 from jaxrt.serving.rpc.methods import Methods
 from jaxrt.serving.rpc.modelservice import ModelService
 from jaxrt.serving.rpc.predictions import PredictionService
-from jaxrt.serving.rpc.server import Server
+from jaxrt.serving.rpc.server import BACKLOG, Server
+
+log = logging.getLogger("jaxrt.serving")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,9 +49,12 @@ class GrpcService:
         *,
         calls: Calls,
         reload: Reload | None = None,
+        needed: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`needed`: a port that another process took meanwhile is an error, not a warning."""
         self._sockets = sockets
+        self._needed = needed
         predictions = PredictionService(
             models,
             calls=calls,
@@ -66,11 +72,21 @@ class GrpcService:
         self._server = Server(methods, arguments=options.arguments, tls=options.tls, clock=clock)
 
     async def open(self) -> None:
-        """Raises UsageError when a port was taken since it was bound."""
+        """Raises UsageError when a port that is needed was taken since it was bound."""
+        await self._server.listen([sock for sock in self._sockets if self._listens(sock)])
+
+    def _listens(self, sock: socket.socket) -> bool:
         try:
-            await self._server.listen(self._sockets)
+            # Not left to the event loop, which would close what it cannot open.
+            sock.listen(BACKLOG)
         except OSError as error:
-            raise UsageError(f"--port: {error.strerror}; pass another --port") from None
+            # Two sockets may bind one port (SO_REUSEADDR) as long as neither listens.
+            text = f"--port: {(error.strerror or str(error)).lower()}; pass another --port"
+            if self._needed:
+                raise UsageError(text) from None
+            log.warning("%s: it stays closed", text)
+            return False
+        return True
 
     async def stop(self, grace: float) -> bool:
         """As Server.stop; those who watch the health are told."""
