@@ -11,6 +11,7 @@ from endtoend import Case, Server, run, without_tensorflow
 
 from jaxrt import warmups
 from jaxrt.artifact import ArtifactWriter, open_artifact
+from jaxrt.cli import extras
 
 pytest_plugins = ("endtoend_fixtures",)
 
@@ -26,6 +27,7 @@ def counting(home: Path) -> Path:
     model = state_models.build(home, "counters") / "counters"
     one = {"x": np.asarray([1.0], np.float32)}
     files.write(model, files.predict("counted", one), files.predict("counted", one))
+    (model / extras.MLMD).write_text("3f1c", encoding="utf-8")
     flags = ("--signature", "counted", "--batch-sizes", "1", "-o", "counting.jaxrt")
     done = run("compile", model, *flags, home=home)
     assert done.returncode == 0, done.stderr
@@ -47,6 +49,12 @@ def test_an_artifact_has_answered_the_requests_of_its_model_before_the_first_cli
         status, answer = server.predict("counting", {"x": [1.0]}, "counted")
         assert (status, answer["count"]) == (200, count)
         assert ("warm-up requests replayed: 2" in server.log) == (count > 1)
+
+
+def test_an_artifact_carries_the_key_of_ml_metadata(counting: Path) -> None:
+    with open_artifact(counting) as found:
+        key = found.file(extras.MLMD.as_posix())
+        assert key.read_text(encoding="utf-8") == "3f1c"
 
 
 def add(artifact: Path, home: Path, content: bytes) -> Path:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Self
 from jaxrt import digest, remote, warmups
 from jaxrt.artifact import ArtifactWriter, open_artifact
 from jaxrt.buckets import Buckets
-from jaxrt.cli import copies
+from jaxrt.cli import copies, extras
 from jaxrt.cli.console import Steps
 from jaxrt.converters import build as builder
 from jaxrt.converters import planning
@@ -153,9 +152,8 @@ def build(
     """
     target = chosen.passes.suited(target)
     with ArtifactWriter(destination) as writer:
-        # A server that compiles a SavedModel reads it there.
-        if (requests := model.path / warmups.FILE).is_file() and not allow_empty:
-            shutil.copyfile(requests, writer.file(warmups.FILE.as_posix()))
+        if not allow_empty:  # a server that compiles a SavedModel reads them there
+            extras.carry(model.path, writer.file)
         manifest = builder.build(
             model.path,
             writer,

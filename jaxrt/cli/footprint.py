@@ -5,15 +5,13 @@ import logging
 import platform
 
 from jaxrt import __version__
+from jaxrt.cli.extras import MLMD
 from jaxrt.cli.ready import Ready
 from jaxrt.serving.monitoring import families
 from jaxrt.serving.monitoring.calls import Calls
 from jaxrt.target import Target
 
 log = logging.getLogger("jaxrt.serving")
-
-MLMD = ("assets.extra", "mlmd_uuid")
-"""Where the key of ML Metadata is (machine_learning_metadata.cc)."""
 
 
 def count(calls: Calls, ready: Ready) -> None:
@@ -32,7 +30,7 @@ def count(calls: Calls, ready: Ready) -> None:
     gauge(families.EXECUTABLE_BYTES, *of, "code").set(code)
     gauge(families.EXECUTABLE_BYTES, *of, "scratch").set(scratch)
     gauge(families.WEIGHTS_BYTES, *of).set(ready.model.weights.nbytes)
-    file = ready.path.joinpath(*MLMD)
+    file = ready.path / MLMD
     if file.is_file():
         try:
             uuid = file.read_text(encoding="utf-8").strip()
