@@ -15,6 +15,7 @@ from jaxrt import target
 from jaxrt.buckets import Buckets
 from jaxrt.cli import building, loading
 from jaxrt.errors import RequestError
+from jaxrt.serving.engine import pipeline
 from jaxrt.serving.engine.metrics import Metrics
 from jaxrt.serving.engine.scheduler import Scheduler
 from jaxrt.serving.engine.version import Version
@@ -126,6 +127,9 @@ _engine: list[_Engine] = []
 
 
 def _start(artifacts: dict[str, str]) -> None:
+    # Work that takes long is spread over threads, and on a loaded machine all takes long: here
+    # requests shall meet.
+    pipeline.SHARED_SECONDS = 60.0
     _engine.append(_Engine(artifacts))
 
 

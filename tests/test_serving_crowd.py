@@ -18,7 +18,6 @@ from jaxrt.cli import building
 from jaxrt.converters.records import ModelRecord
 from jaxrt.converters.worker import Bridge
 from jaxrt.errors import ConversionError
-from jaxrt.serving.engine import pipeline
 
 AS_TENSORFLOW = 1e-4
 """Of an output's largest value. TensorFlow's kernels add in another order."""
@@ -239,14 +238,8 @@ def test_many_crowds_change_no_answer(
     ],
 )
 def test_requests_that_may_share_a_run_do(
-    models: dict[str, Model],
-    model: str,
-    signature: str,
-    runs: int,
-    monkeypatch: pytest.MonkeyPatch,
+    models: dict[str, Model], model: str, signature: str, runs: int
 ) -> None:
-    # Work that takes long is spread over threads, and a loaded machine takes long for all.
-    monkeypatch.setattr(pipeline, "SHARED_SECONDS", 60.0)
     assert models[model].check([request(model, signature, [seed]) for seed in (1, 2, 3)]) == runs
 
 
