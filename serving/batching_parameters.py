@@ -82,15 +82,8 @@ def from_flags(
 
 def read(path: Path) -> BatchingParameters:
     """The parameters in the file at `path`; UsageError when it is wrong."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise UsageError(
-            f"{path}: cannot read it ({reason}), want a BatchingParameters text proto: "
-            "correct --batching_parameters_file"
-        ) from error
-    return parse(text, where=str(path))
+    want = "a BatchingParameters text proto: correct --batching_parameters_file"
+    return parse(textproto.read_text(path, want=want), where=str(path))
 
 
 def parse(text: str, *, where: str) -> BatchingParameters:

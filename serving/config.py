@@ -73,14 +73,8 @@ def read(path: Path) -> tuple[ModelConfig, ...]:
 
 def read_text(path: Path) -> str:
     """The configuration file at `path`; UsageError when it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise UsageError(
-            f"{path}: cannot read it ({reason}), want a ModelServerConfig text proto: "
-            "correct --model_config_file"
-        ) from error
+    want = "a ModelServerConfig text proto: correct --model_config_file"
+    return textproto.read_text(path, want=want)
 
 
 def parse(text: str, *, where: str) -> tuple[ModelConfig, ...]:

@@ -7,6 +7,7 @@ TensorFlow brings its own.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory, text_format
@@ -72,6 +73,18 @@ def message_type(package: str, root: str, messages: Messages, enums: Enums) -> t
     pool.AddSerializedFile(any_pb2.DESCRIPTOR.serialized_pb)
     pool.AddSerializedFile(file.SerializeToString())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{root}"))
+
+
+def read_text(path: Path, *, want: str, where: str | None = None) -> str:
+    """The file at `path`, UTF-8.
+
+    Raises UsageError that begins with `where`, the path by default, and says what was wanted.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise UsageError(f"{where or path}: cannot read it ({reason}), want {want}") from error
 
 
 def parse(text: str, message: Any, *, where: str) -> None:

@@ -1,7 +1,6 @@
 """What a layout costs: seconds of arithmetic, memory traffic and exchanges on one kind of chip."""
 
 import dataclasses
-from collections.abc import Iterable
 
 from jaxrt.tpu.chips import Chip
 from jaxrt.tpu.layout import Collective, MeshShape
@@ -60,12 +59,3 @@ def collective_seconds(
     if collective.kind == "all-to-all":
         sent *= max(devices / 4, 1) if chip.platform == "tpu" else 1
     return sent / rate + (devices - 1) * HOP
-
-
-def exchanged_bytes(collectives: Iterable[Collective], mesh: MeshShape) -> float:
-    """Bytes that one device sends in a run."""
-    total = 0.0
-    for c in collectives:
-        devices = mesh.sizes[c.axis]
-        total += c.nbytes * (devices - 1) / devices * (2 if c.kind == "all-reduce" else 1)
-    return total

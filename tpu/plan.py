@@ -55,8 +55,6 @@ class Candidate:
     label: str
     mesh: MeshShape
     policy: Policy
-    batch: bool = True
-    """Whether inputs are split over the data axis."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -211,7 +209,7 @@ def _alike(found: Inlined) -> list[frozenset[Any]]:
 
 def _input(shape: Sequence[int], candidate: Candidate) -> Spec:
     data = candidate.mesh.data
-    if not shape or not candidate.batch or data == 1 or shape[0] % data:
+    if not shape or data == 1 or shape[0] % data:
         return whole(len(shape))
     return (DATA, *whole(len(shape) - 1))
 

@@ -22,15 +22,8 @@ _MESSAGES: textproto.Messages = {
 
 def read(path: Path) -> str | None:
     """The path of the metrics, None where they are not enabled; UsageError on a wrong file."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise UsageError(
-            f"{path}: cannot read it ({reason}), want a MonitoringConfig text proto: "
-            "correct --monitoring_config_file"
-        ) from error
-    return parse(text, where=str(path))
+    want = "a MonitoringConfig text proto: correct --monitoring_config_file"
+    return parse(textproto.read_text(path, want=want), where=str(path))
 
 
 def parse(text: str, *, where: str) -> str | None:

@@ -13,13 +13,7 @@ from jaxrt.serving.rpc.messages import message
 def read(path: Path) -> ssl.SSLContext:
     """The server's side of TLS with HTTP/2. Raises UsageError for what cannot be used."""
     where = f"--ssl_config_file {path}"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise UsageError(
-            f"{where}: cannot read it ({reason}), want an SSLConfig text proto"
-        ) from None
+    text = textproto.read_text(path, want="an SSLConfig text proto", where=where)
     config = message("SSLConfig")()
     textproto.parse(text, config, where=where)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
