@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from jaxrt.fields import Fields
+from jaxrt.mesh import Spec, layouts_from_json, layouts_to_json
 from jaxrt.specs import DTYPES, SignatureSpec
 
 ROWS: Final = ("independent", "dependent")
@@ -92,6 +93,9 @@ class ProgramEntry:
     """The file of the jax.export bytes."""
     values: Mapping[str, bool] = dataclasses.field(default_factory=dict)
     """Scalar bool inputs that it is made for one value of, and ignores."""
+    input_layouts: Mapping[str, Spec] = dataclasses.field(default_factory=dict)
+    """On a mesh, of the inputs that are split; the others are whole on each device."""
+    output_layouts: Mapping[str, Spec] = dataclasses.field(default_factory=dict)
     executable: ExecutableEntry | None = None
     stats: Stats = dataclasses.field(default_factory=Stats)
 
@@ -113,6 +117,9 @@ class ProgramEntry:
         """Relative paths of what the program needs on disk, beside the weights."""
         return (self.portable, self.executable.file) if self.executable else (self.portable,)
 
+    def _layouts(self) -> dict[str, Mapping[str, Spec]]:
+        return {"input_layouts": self.input_layouts, "output_layouts": self.output_layouts}
+
     def to_json(self) -> dict[str, Any]:
         return {
             "key": self.key,
@@ -127,6 +134,7 @@ class ProgramEntry:
             "rows_reason": self.rows_reason,
             "random": self.random,
             **({"values": dict(self.values)} if self.values else {}),
+            **{name: layouts_to_json(found) for name, found in self._layouts().items() if found},
             "portable": self.portable,
             "executable": self.executable.to_json() if self.executable else None,
             "stats": self.stats.to_json(),
@@ -149,12 +157,18 @@ class ProgramEntry:
                 rows_reason=fields.text("rows_reason"),
                 random=fields.flag("random"),
                 values=fields.flag_map("values") if fields.has("values") else {},
+                input_layouts=_layouts(fields, "input_layouts"),
+                output_layouts=_layouts(fields, "output_layouts"),
                 portable=fields.text("portable"),
                 executable=None
                 if executable is None
                 else ExecutableEntry.from_json(executable, f"{where}.executable"),
                 stats=Stats.from_json(fields.value("stats"), f"{where}.stats"),
             )
+
+
+def _layouts(fields: Fields, name: str) -> dict[str, Spec]:
+    return fields.parsed(name, layouts_from_json) if fields.has(name) else {}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,12 +15,14 @@ from jaxrt.entries import StageEntry as StageEntry
 from jaxrt.entries import Stats as Stats
 from jaxrt.errors import ArtifactError
 from jaxrt.fields import Fields
+from jaxrt.mesh import MeshRecord, Spec, layouts_from_json, layouts_to_json
 from jaxrt.specs import stage_key
 
 # Format versions; a reader of an older one, or a refusal that names both, comes with each.
 # Version 1, November 22nd, 2026, the first: weights.safetensors, programs/, executables/, host/.
 # Version 2, the same day: what answers shapes that no program takes.
-FORMAT_VERSION: Final = 2
+# Version 3, the same day: meshes of several devices and layouts on them, compressed weights.
+FORMAT_VERSION: Final = 3
 
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = "jaxrt artifact"
@@ -111,6 +113,10 @@ class Manifest:
     signatures: Mapping[str, SignatureEntry]
     files: Mapping[str, FileEntry] = dataclasses.field(default_factory=dict)
     """Relative path → what it must be, for every file but manifest.json."""
+    mesh: MeshRecord | None = None
+    """None: one device."""
+    layouts: Mapping[str, Spec] = dataclasses.field(default_factory=dict)
+    """On a mesh, of the weights that are split; the others are whole on each device."""
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -156,6 +162,8 @@ class Manifest:
             "target": self.target.to_json(),
             "signatures": {name: entry.to_json() for name, entry in self.signatures.items()},
             "files": {name: entry.to_json() for name, entry in self.files.items()},
+            "mesh": self.mesh.to_json() if self.mesh else None,
+            "layouts": layouts_to_json(self.layouts),
         }
 
     @classmethod
@@ -164,6 +172,7 @@ class Manifest:
         with Fields(data, "") as fields:
             fields.text("format")
             signatures, files = fields.mapping("signatures"), fields.mapping("files")
+            mesh = fields.value("mesh")
             return cls(
                 format_version=fields.natural("format_version"),
                 jaxrt=fields.text("jaxrt"),
@@ -180,6 +189,8 @@ class Manifest:
                     name: FileEntry.from_json(entry, f"files.{name}")
                     for name, entry in files.items()
                 },
+                mesh=None if mesh is None else MeshRecord.from_json(mesh),
+                layouts=fields.parsed("layouts", layouts_from_json),
             )
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxrt.mesh import DATA, MODEL, MeshShape, Spec
 from jaxrt.passes.rewrite import evaluate, inline
 from jaxrt.program import Program
-from jaxrt.tpu.layout import DATA, MODEL, MeshShape, Spec
 from jaxrt.tpu.plan import Plan
 
 

@@ -2,8 +2,9 @@
 
 import dataclasses
 
+from jaxrt.mesh import MeshShape
 from jaxrt.tpu.chips import Chip
-from jaxrt.tpu.layout import Collective, MeshShape
+from jaxrt.tpu.layout import Collective
 from jaxrt.tpu.propagation import Walk
 
 HOP = 1e-6

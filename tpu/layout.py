@@ -4,32 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-Spec = tuple[str | None, ...]
-"""For each dimension the mesh axis it is split over, None for none: a full PartitionSpec."""
-
-DATA = "data"
-"""The mesh axis that batches are split over."""
-MODEL = "model"
-"""The mesh axis that weights are split over."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class MeshShape:
-    """Devices as `data` × `model`."""
-
-    data: int = 1
-    model: int = 1
-
-    @property
-    def devices(self) -> int:
-        return self.data * self.model
-
-    @property
-    def sizes(self) -> Mapping[str, int]:
-        return {DATA: self.data, MODEL: self.model}
-
-    def __str__(self) -> str:
-        return f"{self.data}×{self.model}"
+from jaxrt.mesh import Spec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

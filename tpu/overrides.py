@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from jaxrt.errors import UsageError
-from jaxrt.tpu.layout import DATA, MODEL, Spec, whole
+from jaxrt.mesh import DATA, MODEL, Spec
+from jaxrt.tpu.layout import whole
 
 _RULE = re.compile(r"(?P<names>.+)=(?:(?P<dim>-?[0-9]+):(?P<axis>[a-z]+)|(?P<none>none))")
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxrt.errors import DeviceError
+from jaxrt.mesh import DATA, MeshShape, Spec
 from jaxrt.passes.jaxprs import ClosedJaxpr
 from jaxrt.passes.rewrite import inline
 from jaxrt.program import Program
 from jaxrt.tpu import rules_dense, rules_shape
 from jaxrt.tpu.cost import Estimate, estimate
-from jaxrt.tpu.layout import DATA, Collective, MeshShape, Spec, parts, whole
+from jaxrt.tpu.layout import Collective, parts, whole
 from jaxrt.tpu.propagation import Policy, Walk, walk
 from jaxrt.tpu.topology import Topology
 

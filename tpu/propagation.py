@@ -17,17 +17,9 @@ from typing import Any
 
 from jax.extend.core import Literal
 
+from jaxrt.mesh import DATA, MeshShape, Spec
 from jaxrt.passes.jaxprs import ClosedJaxpr
-from jaxrt.tpu.layout import (
-    DATA,
-    Collective,
-    MeshShape,
-    Spec,
-    fitting,
-    parts,
-    reshard,
-    whole,
-)
+from jaxrt.tpu.layout import Collective, fitting, parts, reshard, whole
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

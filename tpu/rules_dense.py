@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxrt.tpu.layout import MODEL, Spec, fitting, reshard, whole
+from jaxrt.mesh import MODEL, Spec
+from jaxrt.tpu.layout import fitting, reshard, whole
 from jaxrt.tpu.propagation import Free, Layout, Rule, Walk
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from jax.extend.core import Literal
 
-from jaxrt.tpu.layout import Spec, fitting, reshaped, whole
+from jaxrt.mesh import Spec
+from jaxrt.tpu.layout import fitting, reshaped, whole
 from jaxrt.tpu.propagation import Free, Layout, Rule, Walk
 
 
