@@ -1,0 +1,1 @@
+"""Weights in fewer bits: which, how, and the program that computes with them."""

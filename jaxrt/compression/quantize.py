@@ -1,0 +1,186 @@
+"""The numerics of every scheme: floats → few bits and scales, and back.
+
+All symmetric, as matrix units multiply without zero points: w ≈ q * scale, and a zero stays zero.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxrt.compression.schemes import GROUP, Scheme
+
+Array = np.ndarray[Any, Any]
+
+FP8 = np.dtype(jnp.float8_e4m3fn)
+BF16 = np.dtype(jnp.bfloat16)
+F32 = np.dtype(np.float32)
+
+LARGEST = {Scheme.INT8: 127.0, Scheme.W8A8: 127.0, Scheme.INT4: 7.0, Scheme.FP8: 448.0}
+"""Of the quantized values; the lowest integer is left out, so that -w becomes -q."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Form:
+    """How one array of float32 is held."""
+
+    scheme: Scheme
+    """Not FLOAT."""
+    axes: tuple[int, ...]
+    """Dimensions whose elements share a scale; of INT4, in groups."""
+    group: int = GROUP
+    """Of INT4: at most so many terms share a scale."""
+    is_table: bool = False
+    """Rows are looked up: they are kept in one piece, their scales in bfloat16."""
+
+
+def encode(weights: Any, form: Form) -> tuple[Any, ...]:
+    """f32[...] → what is stored: (bf16[...],), or (few bits, scales).
+
+    int8 and fp8 keep the shape, with scales of size 1 along `axes`. int4: see `_grouped`; uint8
+    [groups, size / 2, *others] and bf16 [groups, 1, *others], tables with `others` first.
+    """
+    if form.scheme is Scheme.BF16:
+        return (lax.convert_element_type(weights, BF16),)
+    if form.scheme is Scheme.INT4:
+        return _encode_int4(weights, form)
+    scale = _scale(weights, form.axes, LARGEST[form.scheme])
+    if form.is_table:
+        scale = lax.convert_element_type(scale, BF16)
+    return _rounded(weights, scale, form.scheme), scale
+
+
+def decode(parts: Sequence[Any], form: Form, shape: Sequence[int]) -> Any:
+    """What `encode` gave of an array of `shape` → f32[shape]."""
+    if form.scheme is Scheme.INT4:
+        return _decode_int4(parts, form, shape)
+    values = lax.convert_element_type(parts[0], F32)
+    return values if len(parts) == 1 else lax.mul(values, _spread(parts[1], shape))
+
+
+def rows(values: Any, axes: Sequence[int], scheme: Scheme) -> tuple[Any, Any]:
+    """Activations f32[...] → (few bits, scales f32 of size 1 along `axes`), found at run time."""
+    scale = _scale(values, tuple(axes), LARGEST[scheme])
+    return _rounded(values, scale, scheme), scale
+
+
+def fake(array: Array, form: Form) -> Array:
+    """The same array as it is after being stored and read again, f32 on the host."""
+    with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
+        found = jax.jit(lambda w: decode(encode(w, form), form, w.shape))(array)
+    return np.asarray(found)
+
+
+def nbytes(shape: Sequence[int], form: Form) -> int:
+    """Bytes that are stored of an array of `shape`, scales included."""
+    like = jax.ShapeDtypeStruct(tuple(shape), F32)
+    parts = jax.eval_shape(lambda w: encode(w, form), like)
+    return sum(math.prod(p.shape) * np.dtype(p.dtype).itemsize for p in parts)
+
+
+def unpack(packed: Any) -> tuple[Any, Any]:
+    """uint8[...] → the lower and upper four bits, as int8[...] from -8 to 7."""
+    both = lax.bitcast_convert_type(packed, np.dtype(np.int8))
+    four = lax.full_like(both, 4)
+    low = lax.shift_right_arithmetic(lax.shift_left(both, four), four)
+    return low, lax.shift_right_arithmetic(both, four)
+
+
+def _scale(values: Any, axes: Sequence[int], largest: float) -> Any:
+    """f32, of size 1 along `axes`; 1 where all is zero."""
+    most = jnp.max(jnp.abs(values), axis=tuple(axes), keepdims=True)
+    scale = lax.div(most, lax.full_like(most, largest))
+    return lax.select(lax.eq(scale, lax.full_like(scale, 0)), lax.full_like(scale, 1), scale)
+
+
+def _rounded(values: Any, scale: Any, scheme: Scheme) -> Any:
+    by = _spread(scale, values.shape)
+    largest = lax.full_like(values, LARGEST[scheme])
+    ratio = lax.clamp(lax.neg(largest), lax.div(values, by), largest)
+    if scheme is Scheme.FP8:
+        return lax.convert_element_type(ratio, FP8)
+    whole = lax.round(ratio, lax.RoundingMethod.TO_NEAREST_EVEN)
+    return lax.convert_element_type(whole, np.dtype(np.int8))
+
+
+def _spread(scale: Any, shape: Sequence[int]) -> Any:
+    wide = lax.convert_element_type(scale, F32)
+    return lax.broadcast_in_dim(wide, tuple(shape), tuple(range(len(shape))))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Grouped:
+    """An array as [groups, size, *others]: `terms` elements along its axes, the last padded."""
+
+    order: tuple[int, ...]
+    """Its dimensions, `axes` first."""
+    terms: int
+    groups: int
+    size: int
+    """Of a group, even: two share a byte."""
+    others: tuple[int, ...]
+
+
+def _grouped(shape: Sequence[int], form: Form) -> _Grouped:
+    rest = [d for d in range(len(shape)) if d not in form.axes]
+    terms = math.prod(shape[d] for d in form.axes)
+    groups = max(1, math.ceil(terms / form.group))
+    return _Grouped(
+        order=(*form.axes, *rest),
+        terms=terms,
+        groups=groups,
+        size=2 * math.ceil(terms / groups / 2),
+        others=tuple(shape[d] for d in rest),
+    )
+
+
+def _table_order(count: int) -> tuple[int, ...]:
+    """Dimensions of [groups, size, *others], `others` first."""
+    return (*range(2, count), 0, 1)
+
+
+def _encode_int4(weights: Any, form: Form) -> tuple[Any, Any]:
+    grouped = _grouped(weights.shape, form)
+    flat = lax.reshape(lax.transpose(weights, grouped.order), (grouped.terms, *grouped.others))
+    missing = grouped.groups * grouped.size - grouped.terms
+    if missing:
+        edges = [(0, missing, 0), *((0, 0, 0) for _ in grouped.others)]
+        flat = lax.pad(flat, np.zeros((), F32), edges)
+    values = lax.reshape(flat, (grouped.groups, grouped.size, *grouped.others))
+    scale = lax.convert_element_type(_scale(values, (1,), LARGEST[Scheme.INT4]), BF16)
+    whole = _rounded(values, scale, Scheme.INT4)
+    low, high = jnp.split(whole, 2, axis=1)
+    four = lax.full_like(low, 4)
+    both = lax.bitwise_or(lax.bitwise_and(low, lax.full_like(low, 15)), lax.shift_left(high, four))
+    packed = lax.bitcast_convert_type(both, np.dtype(np.uint8))
+    if not form.is_table:
+        return packed, scale
+    order = _table_order(packed.ndim)
+    return lax.transpose(packed, order), lax.transpose(scale, order)
+
+
+def decode_rows(packed: Any, scale: Any, width: int) -> Any:
+    """Of int4: uint8[..., groups, size / 2], bf16[..., groups, 1] → f32[..., width]."""
+    values = lax.convert_element_type(jnp.concatenate(unpack(packed), axis=-1), F32)
+    found = lax.mul(values, _spread(scale, values.shape))
+    flat = lax.reshape(found, (*found.shape[:-2], found.shape[-2] * found.shape[-1]))
+    return lax.slice_in_dim(flat, 0, width, axis=flat.ndim - 1)
+
+
+def _decode_int4(parts: Sequence[Any], form: Form, shape: Sequence[int]) -> Any:
+    packed, scale = parts
+    grouped = _grouped(shape, form)
+    if form.is_table:
+        back = np.argsort(_table_order(packed.ndim)).tolist()
+        packed, scale = (lax.transpose(p, back) for p in (packed, scale))
+    values = lax.convert_element_type(jnp.concatenate(unpack(packed), axis=1), F32)
+    flat = lax.mul(values, _spread(scale, values.shape))
+    flat = lax.reshape(flat, (grouped.groups * grouped.size, *grouped.others))
+    flat = lax.slice_in_dim(flat, 0, grouped.terms, axis=0)
+    wide = lax.reshape(flat, tuple(shape[d] for d in grouped.order))
+    return lax.transpose(wide, np.argsort(grouped.order).tolist())
