@@ -67,7 +67,12 @@ def build(
             key: hosting.with_fallback(model, key, entry, options.rules)
             for key, entry in signatures.items()
         }
-    built = trial.Built(job=job, compiled=compiled, arrays=weights.arrays)
+    built = trial.Built(
+        job=job,
+        compiled=compiled,
+        arrays=weights.arrays,
+        precision=options.passes.rounding.on(target.platform),
+    )
     checks = {
         key: trial.signature(built, key, entry)
         for key, entry in signatures.items()

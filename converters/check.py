@@ -1,6 +1,7 @@
 """How far answers are from TensorFlow's: random inputs, and the error of each output."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 
 from jaxrt.converters.opnames import DRAWS
 from jaxrt.errors import ConversionError
+from jaxrt.passes.precision import Precision
 from jaxrt.program import Shapes
 from jaxrt.specs import DTYPES, SignatureSpec
 
@@ -17,6 +19,26 @@ TOLERANCE = 5e-4
 
 Tensor = np.ndarray[Any, Any]
 
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Allowed:
+    """How far answers may be from TensorFlow's."""
+
+    relative: float = TOLERANCE
+    """Of an output's largest finite magnitude; see `tolerance`."""
+    rounded: bool = False
+    """Products are: whole numbers and strings may be any, since rounded numbers chose them."""
+
+    @classmethod
+    def at(cls, precision: Precision, relative: float | None = None) -> "Allowed":
+        """For programs at a precision; `relative`: another than is usual at it."""
+        if relative is None:
+            relative = _RELATIVE[precision]
+        return cls(relative=relative, rounded=precision is not Precision.F32)
+
+
+_RELATIVE = {Precision.F32: TOLERANCE, Precision.TF32: 5e-3, Precision.BF16: 4e-2}
+"""Operands are rounded at 2^-11 (TF32) and 2^-8 of them, and the errors of layers add up."""
 
 IDS = (10, 2)
 """Bounds of random whole numbers, the next one where TensorFlow refuses those of the first.
@@ -75,6 +97,10 @@ def _draw(
     return np.asarray(rng.normal(size=shape), dtype)
 
 
+EXACT = Allowed()
+"""As products in f32 have it."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class OutputError:
     """One output against TensorFlow's."""
@@ -102,14 +128,15 @@ class OutputError:
         return dataclasses.asdict(self)
 
 
-def tolerance(dtype: np.dtype[Any], largest: float, relative: float = TOLERANCE) -> float:
-    """Allowed absolute difference of an output: exact for integers and booleans.
+def tolerance(dtype: np.dtype[Any], largest: float, allowed: Allowed) -> float:
+    """Allowed absolute difference of an output: exact for integers, booleans and strings.
 
     Half precision rounds at 2^-8 (bfloat16) or 2^-11 (float16): four such steps are allowed.
     float64 is held to 1e-6.
     """
     if dtype.kind in "biuO":
-        return 0.0
+        return math.inf if allowed.rounded else 0.0
+    relative = allowed.relative
     scale = largest or 1e-6
     if dtype in (np.float64, np.complex128):
         return min(relative, 1e-6) * scale
@@ -119,16 +146,16 @@ def tolerance(dtype: np.dtype[Any], largest: float, relative: float = TOLERANCE)
 
 
 def compare(
-    got: Mapping[str, Tensor], want: Mapping[str, Tensor], relative: float = TOLERANCE
+    got: Mapping[str, Tensor], want: Mapping[str, Tensor], allowed: Allowed = EXACT
 ) -> list[OutputError]:
     """One entry for each output of TensorFlow's answer, in its order."""
-    return [_compare_one(name, got[name], value, relative) for name, value in want.items()]
+    return [_compare_one(name, got[name], value, allowed) for name, value in want.items()]
 
 
 def failed(want: Mapping[str, Tensor], why: str) -> list[OutputError]:
     """One entry for each output of TensorFlow's answer, where there is none to hold beside it."""
     return [
-        dataclasses.replace(_compare_one(name, value, value, TOLERANCE), problem=why)
+        dataclasses.replace(_compare_one(name, value, value, EXACT), problem=why)
         for name, value in want.items()
     ]
 
@@ -141,7 +168,7 @@ def incomparable(ops: Collection[str]) -> str | None:
     return f"it draws random numbers: {', '.join(drawing)}; no two runs are equal bit for bit"
 
 
-def _compare_one(name: str, got: Tensor, want: Tensor, relative: float) -> OutputError:
+def _compare_one(name: str, got: Tensor, want: Tensor, allowed: Allowed) -> OutputError:
     problem = None
     if got.shape != want.shape or got.dtype != want.dtype:
         problem = (
@@ -149,7 +176,7 @@ def _compare_one(name: str, got: Tensor, want: Tensor, relative: float) -> Outpu
         )
         got = want
     if want.dtype.kind == "O":
-        return _compare_strings(name, got, want, problem)
+        return _compare_strings(name, got, want, problem, allowed)
     same = got == want
     wide = np.complex128 if want.dtype.kind == "c" else np.float64
     with np.errstate(invalid="ignore", over="ignore"):
@@ -168,15 +195,18 @@ def _compare_one(name: str, got: Tensor, want: Tensor, relative: float) -> Outpu
         rms_error=float(np.sqrt(np.mean(difference**2))) if difference.size else 0.0,
         differing=int((~same).sum()),
         values=int(want.size),
-        tolerance=tolerance(want.dtype, largest, relative),
+        tolerance=tolerance(want.dtype, largest, allowed),
         problem=problem,
     )
 
 
-def _compare_strings(name: str, got: Tensor, want: Tensor, problem: str | None) -> OutputError:
+def _compare_strings(
+    name: str, got: Tensor, want: Tensor, problem: str | None, allowed: Allowed
+) -> OutputError:
+    limit = tolerance(want.dtype, 0.0, allowed)
     pairs = list(zip(got.ravel().tolist(), want.ravel().tolist(), strict=True))
     differing = [(g, w) for g, w in pairs if g != w]
-    if differing:
+    if differing and not limit:
         found, wanted = differing[0]
         problem = problem or f"{_short(found)} where TensorFlow gives {_short(wanted)}"
     return OutputError(
@@ -187,7 +217,7 @@ def _compare_strings(name: str, got: Tensor, want: Tensor, problem: str | None) 
         rms_error=0.0,
         differing=len(differing),
         values=len(pairs),
-        tolerance=0.0,
+        tolerance=limit,
         problem=problem,
     )
 

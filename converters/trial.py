@@ -15,6 +15,7 @@ from jaxrt.converters.host import native
 from jaxrt.converters.records import Refused
 from jaxrt.errors import JaxrtError, ModelError
 from jaxrt.manifest import HostEntry, ProgramEntry, SignatureEntry, StageEntry
+from jaxrt.passes.precision import Precision
 from jaxrt.specs import stage_key
 
 Array = np.ndarray[Any, Any]
@@ -35,6 +36,12 @@ class Built:
     """By signature or `stage_key`."""
     arrays: Mapping[str, Array]
     """The weights, by their stored names."""
+    precision: Precision = Precision.F32
+    """Of the programs."""
+
+    @property
+    def allowed(self) -> check.Allowed:
+        return check.Allowed.at(self.precision)
 
     def program(self, key: str) -> compiler.LoadedProgram:
         """The sample of a signature's or a stage's programs, with weights of its own."""
@@ -59,6 +66,7 @@ def signature(built: Built, key: str, entry: SignatureEntry) -> dict[str, Any]:
     except _Skipped as skipped:
         return {"skipped": str(skipped)}
     return {
+        "precision": built.precision.value,
         "input_shapes": {name: list(array.shape) for name, array in given.items()},
         "outputs": [error.to_json() | {"ok": error.ok} for error in errors],
     }
@@ -87,7 +95,7 @@ def _whole(
         )
     except ModelError as error:  # its process may also die of them
         raise _Skipped(f"TensorFlow does not run it on random inputs: {error}") from error
-    return inputs, check.compare(built.program(key).run(inputs), want)
+    return inputs, check.compare(built.program(key).run(inputs), want, built.allowed)
 
 
 def _staged(
@@ -116,14 +124,14 @@ def _staged(
     except JaxrtError as error:
         said = f"its stages fail where TensorFlow does not: {error}"
         return found.inputs, check.failed(found.answers, said)
-    return found.inputs, check.compare(values, found.answers)
+    return found.inputs, check.compare(values, found.answers, built.allowed)
 
 
 def _run(built: Built, key: str, number: int, stage: StageEntry) -> Run:
     """What runs a stage."""
     job = built.job
     if stage.host is not None:
-        return _host(job, stage.host)
+        return host(job, stage.host)
     if not stage.programs:
         raise _Skipped(f"stage {number} has no program: nobody planned its sizes")
     program = built.program(stage_key(key, number))
@@ -140,12 +148,12 @@ def _run(built: Built, key: str, number: int, stage: StageEntry) -> Run:
     return run
 
 
-def _host(job: Job, host: HostEntry) -> Run:
+def host(job: Job, entry: HostEntry) -> Run:
     """TensorFlow itself only runs in its own process here, by what a server runs it with."""
     file: Callable[[str], Path] = job.writer.file
-    if host.executor == "native":
-        return native.opened(host, file).run
-    return functools.partial(job.tensorflow.run_host, job.model, host, file=file)
+    if entry.executor == "native":
+        return native.opened(entry, file).run
+    return functools.partial(job.tensorflow.run_host, job.model, entry, file=file)
 
 
 def _rows(stages: tuple[StageEntry, ...], samples: list[ProgramEntry]) -> int:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jaxrt.converters import check
+from jaxrt.passes.precision import Precision
 from jaxrt.specs import Dim, SignatureSpec, TensorSpec
 
 
@@ -52,3 +53,28 @@ def test_samples_have_the_shape_and_dtype_of_the_signature(dtype: str) -> None:
     drawn = check.sample(spec, {"x": (3, 4)}, np.random.default_rng(0))["x"]
     assert drawn.shape == (3, 4) and str(drawn.dtype) == dtype
     assert len(np.unique(drawn.astype(complex))) > 1
+
+
+@pytest.mark.parametrize(
+    ("precision", "relative"),
+    [(Precision.F32, 5e-4), (Precision.TF32, 5e-3), (Precision.BF16, 4e-2)],
+)
+def test_what_is_allowed_depends_on_the_precision(precision: Precision, relative: float) -> None:
+    want = {"y": np.array([100.0, 1.0], np.float32), "best": np.array([3, 4])}
+    allowed = check.Allowed.at(precision)
+    for factor, right in ((0.9, True), (1.1, False)):
+        got = {**want, "y": want["y"] + np.float32(100 * relative * factor)}
+        found, _ = check.compare(got, want, allowed)
+        assert found.ok is right
+    got = {**want, "best": np.array([4, 3])}
+    _, best = check.compare(got, want, allowed)
+    assert best.differing == 2 and best.ok is (precision is not Precision.F32)
+
+
+def test_strings_that_rounded_numbers_chose_are_counted() -> None:
+    want = {"label": np.array([b"cat", b"dog"], object)}
+    got = {"label": np.array([b"cat", b"eel"], object)}
+    (found,) = check.compare(got, want, check.Allowed.at(Precision.BF16))
+    assert found.ok and found.differing == 1
+    (found,) = check.compare(got, want, check.Allowed.at(Precision.F32))
+    assert found.problem == "b'eel' where TensorFlow gives b'dog'"

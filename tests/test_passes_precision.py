@@ -9,8 +9,9 @@ import pytest
 from jax import Array, lax
 from jax.extend.core import jaxpr_as_fun
 
+from jaxrt.errors import UsageError
 from jaxrt.passes import prepare
-from jaxrt.passes.precision import DEFAULTS, Precision, Rounding, apply
+from jaxrt.passes.precision import DEFAULTS, Precision, Rounded, Rounding, apply, emulated
 from jaxrt.program import Program
 
 RNG = np.random.default_rng(0)
@@ -44,21 +45,25 @@ def _program() -> Program:
     )
 
 
+def _at(precision: Precision, *kept: str) -> Rounded:
+    return apply(_program(), Rounding(precision=precision, kept=kept), "cpu")
+
+
 def _run(program: Program) -> Any:
     return np.asarray(jax.jit(jaxpr_as_fun(program.jaxpr))(*WEIGHTS.values(), IDS)[0])
 
 
 def test_bf16_rounds_products_convolutions_and_tables() -> None:
-    program, changed = apply(_program(), Rounding(precision=Precision.BF16))
-    assert changed == 3
-    exact, found = _run(_program()), _run(program)
+    rounded = _at(Precision.BF16)
+    assert (rounded.changed, rounded.kept) == (3, 0)
+    exact, found = _run(_program()), _run(rounded.program)
     assert found.dtype == np.float32
     error = np.max(np.abs(found - exact)) / np.max(np.abs(exact))
     assert 1e-5 < error < 1e-2
 
 
 def test_weights_are_stored_rounded_and_take_half() -> None:
-    program, _ = apply(_program(), Rounding(precision=Precision.BF16))
+    program = _at(Precision.BF16).program
     with jax.enable_x64(True):
         split = prepare.split(program)
     assert {a.dtype for a in split.apply.weight_avals} == {np.dtype(jnp.bfloat16)}
@@ -67,8 +72,9 @@ def test_weights_are_stored_rounded_and_take_half() -> None:
 
 
 def test_layers_can_be_kept() -> None:
-    program, _ = apply(_program(), Rounding(precision=Precision.BF16, kept=("^fir",)))
-    eqns: Any = program.jaxpr.jaxpr.eqns
+    rounded = _at(Precision.BF16, "^fir")
+    assert (rounded.changed, rounded.kept) == (2, 1)
+    eqns: Any = rounded.program.jaxpr.jaxpr.eqns
     dtypes = {
         eqn.primitive.name: eqn.invars[1].aval.dtype
         for eqn in eqns
@@ -80,13 +86,14 @@ def test_layers_can_be_kept() -> None:
 
 @pytest.mark.parametrize(
     ("precision", "wanted"),
-    [(Precision.F32, lax.Precision.HIGHEST), (Precision.TF32, lax.Precision.DEFAULT)],
+    [(Precision.F32, lax.Precision.HIGHEST), (Precision.TF32, lax.Precision.HIGH)],
 )
 def test_f32_and_tf32_say_how_f32_is_multiplied(
     precision: Precision, wanted: lax.Precision
 ) -> None:
-    program, changed = apply(_program(), Rounding(precision=precision))
-    assert changed == 2
+    rounded = _at(precision)
+    program = rounded.program
+    assert rounded.changed == 2
     said = [e.params["precision"] for e in program.jaxpr.jaxpr.eqns if "precision" in e.params]
     assert said == [(wanted, wanted)] * 2
     np.testing.assert_allclose(_run(program), _run(_program()), rtol=1e-5, atol=1e-5)
@@ -104,7 +111,7 @@ def test_integers_are_left_alone() -> None:
         input_names=("y",),
         output_names=("z",),
     )
-    assert apply(program, Rounding(precision=Precision.BF16))[1] == 0
+    assert apply(program, Rounding(precision=Precision.BF16), "tpu").changed == 0
 
 
 def test_every_platform_has_its_own_default() -> None:
@@ -113,3 +120,62 @@ def test_every_platform_has_its_own_default() -> None:
         "cuda": Precision.TF32,
         "cpu": Precision.F32,
     }
+
+
+def test_the_platform_decides_where_nobody_does() -> None:
+    assert Rounding().on("tpu") is Precision.BF16
+    assert Rounding(precision=Precision.F32).on("tpu") is Precision.F32
+    (dot,) = [
+        eqn
+        for eqn in apply(_program(), Rounding(), "cuda").program.jaxpr.jaxpr.eqns
+        if eqn.primitive.name == "dot_general"
+    ]
+    assert dot.params["precision"] == (lax.Precision.HIGH, lax.Precision.HIGH)
+
+
+def test_roundings_are_written_and_read() -> None:
+    for rounding in (Rounding(), Rounding(precision=Precision.BF16, kept=("a", "b$"))):
+        assert Rounding.from_json(rounding.to_json()) == rounding
+
+
+def test_what_is_no_regular_expression_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"--keep-f32 'a\(': no regular expression"):
+        Rounding(kept=("a(",))
+
+
+def test_emulated_tf32_rounds_as_far_as_tf32_does() -> None:
+    program = _at(Precision.TF32, "^fir").program
+    exact, found = _run(_program()), _run(emulated(program))
+    error = np.max(np.abs(found - exact)) / np.max(np.abs(exact))
+    assert 1e-6 < error < 1e-3
+    rounded = [
+        e for e in emulated(program).jaxpr.jaxpr.eqns if e.primitive.name == "reduce_precision"
+    ]
+    assert len(rounded) == 2  # of the convolution, the product is kept
+    assert all(e.params["mantissa_bits"] == 10 for e in rounded)
+
+
+def _looping(table: Array, first: Array, kernel: Array, ids: Array) -> list[Array]:
+    """A weight as a constant of a loop, one handed on by it, and one that a branch multiplies."""
+
+    def body(carry: tuple[Any, Array, Array]) -> tuple[Any, Array, Array]:
+        step, state, same = carry
+        return step + 1, jnp.tanh(state @ first @ same), same
+
+    state = table[ids[:, 0]]
+    _, state, _ = lax.while_loop(lambda c: c[0] < 3, body, (0, state, first.T))
+    wide = jnp.squeeze(kernel[0]).T
+    return [lax.cond(ids[0, 0] > 5, lambda x: x @ wide[:, :32].T, lambda x: x[:, :8], state)]
+
+
+def test_weights_are_known_inside_loops_and_branches() -> None:
+    program = Program(
+        signature="s",
+        jaxpr=jax.make_jaxpr(_looping)(*WEIGHTS.values(), IDS),
+        weight_names=tuple(WEIGHTS),
+        input_names=("ids",),
+        output_names=("y",),
+    )
+    for pattern, kept in (("^first$", 2), ("^kernel$", 1), ("^table$", 1), ("", 4)):
+        rounding = Rounding(precision=Precision.BF16, kept=(pattern,))
+        assert apply(program, rounding, "tpu").kept == kept, pattern

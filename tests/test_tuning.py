@@ -15,6 +15,7 @@ from jaxrt.errors import UsageError
 from jaxrt.passes import prepare
 from jaxrt.passes.convolution import Convolution
 from jaxrt.passes.convolution_table import LOWERINGS, XLA, candidates
+from jaxrt.passes.precision import Precision, Rounding
 from jaxrt.program import Program
 from jaxrt.tuning import numerics, rules, timing, trials
 from jaxrt.tuning.choices import Choice, Choices
@@ -24,6 +25,7 @@ from jaxrt.tuning.tuner import Autotune, Tuner
 CPU = dataclasses.replace(target.attached("cpu"), vector_bits=target.NARROW)
 WIDE = dataclasses.replace(CPU, vector_bits=target.WIDE)
 TPU = dataclasses.replace(CPU, platform="tpu", device_kind="TPU v5 lite")
+PLACES = "products, convolutions and tables"
 LARGE = convolution(spatial=(28, 28), features=64, out_features=64)
 
 
@@ -391,3 +393,27 @@ def test_the_median_counts_what_the_least_leaves_out() -> None:
     seconds = iter([0, *burst, *burst])
     found = timing.medians({"a": lambda: None}, clock=lambda: next(seconds), rounds=2, seconds=9)
     assert found == {"a": 9}
+
+
+@pytest.mark.parametrize(
+    ("rounding", "line"),
+    [
+        (Rounding(), f"precision: 2 {PLACES} at bf16"),
+        (Rounding(kept=("point",)), f"precision: 1 {PLACES} at bf16, 1 kept f32"),
+        (Rounding(precision=Precision.F32), f"precision: 2 {PLACES} at f32"),
+    ],
+)
+def test_products_are_rounded_where_the_target_does(rounding: Rounding, line: str) -> None:
+    function, weights, x = network()
+    found = program(function, weights, x)
+    assert optimizer(CPU, Passes())(found).split.apply.weight_avals[0].dtype == np.float32
+    optimized = optimizer(TPU, Passes(rounding=rounding))(found)
+    assert optimized.gains[:2] == ("batch norm: 1 folded into weights", line)
+
+
+def test_kept_weights_are_known_by_their_names_after_batch_norm_is_folded() -> None:
+    function, weights, x = network()
+    passes = Passes(rounding=Rounding(kept=("^depthwise$",)))
+    optimized = optimizer(TPU, passes)(program(function, weights, x))
+    dtypes = {aval.shape: aval.dtype.name for aval in optimized.split.apply.weight_avals}
+    assert dtypes == {(3, 3, 1, 8): "float32", (1, 1, 8, 4): "bfloat16"}

@@ -11,13 +11,14 @@ from typing import Any, Self
 from jaxrt import digest, remote, warmups
 from jaxrt.artifact import ArtifactWriter, open_artifact
 from jaxrt.buckets import Buckets
-from jaxrt.cli import copies, extras
+from jaxrt.cli import copies, extras, options
 from jaxrt.cli.console import Steps
 from jaxrt.converters import build as builder
 from jaxrt.converters import planning
 from jaxrt.converters.worker import Bridge
 from jaxrt.errors import ModelError, UsageError
 from jaxrt.manifest import Manifest
+from jaxrt.passes.precision import Precision, Rounding
 from jaxrt.serving.engine import source
 from jaxrt.target import Target
 from jaxrt.tuning.optimizer import Passes, optimizer
@@ -130,9 +131,16 @@ def choose(
     )
 
 
-def passes(autotune: str, disabled: Sequence[str]) -> Passes:
-    """What `--autotune` and `--disable-pass` mean; raises UsageError."""
-    return Passes(autotune=Autotune(autotune), disabled=tuple(disabled))
+def passes(
+    autotune: str, disabled: Sequence[str], precision: str, keep_f32: Sequence[str]
+) -> Passes:
+    """What the flags of these names mean; raises UsageError."""
+    chosen = None if precision == options.PRECISION_DEFAULT else Precision(precision)
+    return Passes(
+        autotune=Autotune(autotune),
+        disabled=tuple(disabled),
+        rounding=Rounding(precision=chosen, kept=tuple(keep_f32)),
+    )
 
 
 def build(

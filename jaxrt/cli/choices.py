@@ -26,6 +26,8 @@ class Choices:
     tags: str
     autotune: str
     disabled_passes: tuple[str, ...]
+    precision: str
+    keep_f32: tuple[str, ...]
     disable_optimizer: bool
     intra_op_threads: int | None
     per_model_batching: bool
@@ -36,7 +38,7 @@ class Choices:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Choices":
-        lists = {name: tuple(value[name]) for name in ("shapes", "disabled_passes")}
+        lists = {name: tuple(value[name]) for name in ("shapes", "disabled_passes", "keep_f32")}
         return cls(**{**value, **lists})
 
     def target(self) -> Target:
@@ -62,5 +64,7 @@ class Choices:
             tags=options.tag_list(self.tags),
             optimize=not self.disable_optimizer,
             per_model_batching=self.per_model_batching,
-            passes=building.passes(self.autotune, self.disabled_passes),
+            passes=building.passes(
+                self.autotune, self.disabled_passes, self.precision, self.keep_f32
+            ),
         )

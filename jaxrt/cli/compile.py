@@ -61,6 +61,8 @@ def command(
     signatures: tuple[str, ...],
     autotune: str,
     disabled_passes: tuple[str, ...],
+    precision: str,
+    keep_f32: tuple[str, ...],
     disable_optimizer: bool,
     device: str,
     check: bool,
@@ -91,7 +93,7 @@ def command(
         signatures=signatures,
         check=check,
         optimize=not disable_optimizer,
-        passes=building.passes(autotune, disabled_passes),
+        passes=building.passes(autotune, disabled_passes, precision, keep_f32),
         fallback=fallback,
     )
     attached = target.select(device)

@@ -13,6 +13,10 @@ AUTOTUNE_DEFAULT = "fast"
 AUTOTUNE = ("off", AUTOTUNE_DEFAULT, "full")
 """`jaxrt.tuning.tuner.Autotune`, whose import would load jax."""
 
+PRECISION_DEFAULT = "auto"
+PRECISIONS = (PRECISION_DEFAULT, "f32", "tf32", "bf16")
+"""`jaxrt.passes.precision.Precision`, likewise."""
+
 UNOPTIMIZED = (
     "--disable_optimizer: TensorFlow runs every signature WHOLE, on the CPU, one request at a "
     "time; nothing is compiled and nothing runs on the device"
@@ -78,6 +82,27 @@ compile_options = group(
         metavar="NAME",
         help="Leave out one optimization: resize, batch-norm, convolutions, winograd, "
         "blocks, one-kernel, vector-dots or top-k. May be given several times.",
+    ),
+    click.option(
+        "--precision",
+        cls=Flag,
+        section=COMPILING,
+        type=click.Choice(PRECISIONS),
+        default=PRECISION_DEFAULT,
+        show_default=True,
+        help="Of float32 products, convolutions and embedding tables: auto is bf16 on a TPU, "
+        "tf32 on a GPU, f32 on a CPU. Sums, inputs and outputs stay float32; the report says how "
+        "far each output is from TensorFlow's.",
+    ),
+    click.option(
+        "--keep-f32",
+        "keep_f32",
+        cls=Flag,
+        section=COMPILING,
+        multiple=True,
+        metavar="REGEX",
+        help="Weights whose products stay float32, by their names: --keep-f32 'head/'. May be "
+        "given several times.",
     ),
     click.option(
         "--disable_optimizer",

@@ -20,6 +20,7 @@ from jaxrt.errors import ModelError
 from jaxrt.store import Store, entry_key
 from jaxrt.target import Target
 from jaxrt.tuning.optimizer import Passes, optimizer
+from jaxrt.tuning.tuner import Autotune
 
 log = logging.getLogger("jaxrt.serving")
 
@@ -104,7 +105,9 @@ class Cache:
             weights=weights,
             target=self.passes.suited(self.target),
             # A request waits for it: rules choose, nothing is timed.
-            optimize=optimizer(self.target, Passes(disabled=self.passes.disabled)),
+            optimize=optimizer(
+                self.target, dataclasses.replace(self.passes, autotune=Autotune.OFF)
+            ),
         )
 
     def _options(self, path: Path) -> Options:

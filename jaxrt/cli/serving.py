@@ -179,6 +179,8 @@ def _choices(settings: Settings) -> Choices:
         tags=settings.tags,
         autotune=settings.autotune,
         disabled_passes=settings.disabled_passes,
+        precision=settings.precision,
+        keep_f32=settings.keep_f32,
         disable_optimizer=settings.disable_optimizer,
         intra_op_threads=settings.intra_op_threads,
         per_model_batching=(
@@ -250,9 +252,9 @@ def _name_what_had_no_effect(settings: Settings, saved_models: Lazily) -> None:
         log.warning(options.UNOPTIMIZED)
     if settings.plans_shapes and not saved_models.used:
         log.warning(
-            "--batch-sizes, --shape, --autotune, --disable-pass and --disable_optimizer have no "
-            "effect: they are for SavedModels, and all models here are artifacts; pass them to "
-            "`jaxrt compile`"
+            "--batch-sizes, --shape, --autotune, --disable-pass, --precision, --keep-f32 and "
+            "--disable_optimizer have no effect: they are for SavedModels, and all models here are "
+            "artifacts; pass them to `jaxrt compile`"
         )
 
 

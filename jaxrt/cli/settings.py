@@ -86,6 +86,8 @@ class Settings:
     tags: str
     autotune: str
     disabled_passes: tuple[str, ...]
+    precision: str
+    keep_f32: tuple[str, ...]
     disable_optimizer: bool
     cache_dir: Path | None
 
@@ -101,7 +103,8 @@ class Settings:
         """Whether the user chose what to compile."""
         chosen = bool(self.shapes) or self.batch_sizes != options.BATCH_SIZES
         tuned = self.autotune != options.AUTOTUNE_DEFAULT or bool(self.disabled_passes)
-        return chosen or tuned or self.disable_optimizer
+        rounded = self.precision != options.PRECISION_DEFAULT or bool(self.keep_f32)
+        return chosen or tuned or rounded or self.disable_optimizer
 
     @property
     def intra_op_threads(self) -> int | None:

@@ -57,7 +57,7 @@ class Server:
         return asyncio.run(self._version.predict(key, inputs, deadline=None))
 
     def compare(
-        self, key: str, samples: Samples, relative: float
+        self, key: str, samples: Samples, allowed: check.Allowed
     ) -> Iterator[tuple[str, list[check.OutputError] | str]]:
         """Input shapes, and the error of every output or why there is none, at several rows."""
         stages = self._model.signatures[key].stages
@@ -81,14 +81,14 @@ class Server:
             at = conversion.spell({name: array.shape for name, array in found.inputs.items()})
             if at not in seen:  # sizes that are declared stay as they are
                 seen.add(at)
-                yield at, self._errors(key, found, relative)
+                yield at, self._errors(key, found, allowed)
 
-    def _errors(self, key: str, sample: Sample, relative: float) -> list[check.OutputError]:
+    def _errors(self, key: str, sample: Sample, allowed: check.Allowed) -> list[check.OutputError]:
         try:
             got = self.answer(key, sample.inputs)
         except JaxrtError as error:
             return check.failed(sample.answers, f"it fails where TensorFlow does not: {error}")
-        return check.compare(got, sample.answers, relative)
+        return check.compare(got, sample.answers, allowed)
 
 
 def _draws(entry: ProgramEntry) -> bool:

@@ -1,5 +1,6 @@
 """Manifest and report as tables."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +22,7 @@ def report_tables(manifest: Manifest, report: Mapping[str, Any]) -> list[Table]:
     tables += segment_tables(report)
     if rows := errors(report):
         columns = ["signature", "output", "largest", "max error", "RMS error", "allowed", ""]
-        tables.append(table("Against TensorFlow, random inputs", columns, rows))
+        tables.append(table(f"Against TensorFlow{_at(report)}, random inputs", columns, rows))
     if rows := _left_out(report):
         tables.append(table("Not compiled", ["signature", "why"], rows))
     return tables
@@ -78,11 +79,23 @@ def errors(report: Mapping[str, Any]) -> list[list[str]]:
         found = signature["against_tensorflow"] or {}
         if "skipped" in found:
             rows.append([name, "", "", "", "", "", f"not compared: {found['skipped']}"])
-        rows += [
-            [name, *error_cells(error), "ok" if error["ok"] else error["problem"] or "TOO FAR"]
-            for error in found.get("outputs", ())
-        ]
+        rows += [[name, *error_cells(error), _verdict(error)] for error in found.get("outputs", ())]
     return rows
+
+
+def _verdict(error: Mapping[str, Any]) -> str:
+    if not error["ok"]:
+        return str(error["problem"] or "TOO FAR")
+    if error["differing"] and math.isinf(float(error["tolerance"])):
+        return f"{error['differing']} of {error['values']} differ: rounded numbers chose them"
+    return "ok"
+
+
+def _at(report: Mapping[str, Any]) -> str:
+    """` at bf16`; nothing where products are exact."""
+    found = (signature["against_tensorflow"] or {} for signature in report["signatures"].values())
+    rounded = {checked["precision"] for checked in found if "precision" in checked} - {"f32"}
+    return f" at {', '.join(sorted(rounded))}" if rounded else ""
 
 
 def error_cells(error: Mapping[str, Any]) -> list[str]:

@@ -17,6 +17,8 @@ from jaxrt.converters import check
 from jaxrt.converters.records import ModelRecord
 from jaxrt.converters.seams import TensorFlow
 from jaxrt.errors import ModelError, VerificationError
+from jaxrt.manifest import Manifest
+from jaxrt.passes.precision import Precision, Rounding
 from jaxrt.specs import SignatureSpec
 
 
@@ -38,13 +40,14 @@ def verify(
     artifact: Path,
     against: Path,
     *,
-    relative: float,
+    relative: float | None,
     seed: int,
     device: str,
     steps: console.Steps,
 ) -> list[Result]:
     """Every program and every signature in stages on made-up inputs, and TensorFlow on the same.
 
+    `relative`: the tolerance; None: that of the precision the artifact was made at.
     Raises VerificationError when not one output could be compared; ArtifactError, ModelError.
     """
     model = building.saved_model(against)
@@ -59,6 +62,7 @@ def verify(
         tensorflow: TensorFlow = bridges.start()
         record = tensorflow.open_model(model.path, opened.manifest.source.tags)
         server = stack.enter_context(stagewise.Server(opened.manifest.model, loaded))
+        allowed = check.Allowed.at(_precision(opened.manifest), relative)
         results = []
         for key, signature in loaded.signatures.items():
             if signature.programs or signature.stages:
@@ -66,17 +70,25 @@ def verify(
             for entry in signature.programs:
                 steps.step(f"{key} {shapes(entry.entry)}")
                 run = functools.partial(tensorflow.run, record, key)
-                results += _compare(key, signature.spec, entry, run, seed, relative)
+                results += _compare(key, signature.spec, entry, run, seed, allowed)
             if signature.stages:
                 steps.step(f"{key}, stage by stage")
                 sample = functools.partial(tensorflow.sample, record, key, seed=seed)
-                results += _staged(server, key, record, sample, relative)
+                results += _staged(server, key, record, sample, allowed)
     if not any(result.error for result in results):
         where = f"{results[0].signature!r} {results[0].shapes}".rstrip()
         raise VerificationError(
             f"{artifact}: no output could be compared, first {where}: {results[0].said}"
         )
     return results
+
+
+def _precision(manifest: Manifest) -> Precision:
+    """What the products of an artifact were made at; those of earlier versions are exact."""
+    passes = manifest.options.get("passes") or {}
+    if "rounding" not in passes:
+        return Precision.F32
+    return Rounding.from_json(passes["rounding"]).on(manifest.target.platform)
 
 
 def _check_face(key: str, spec: SignatureSpec, record: ModelRecord, artifact: Path) -> None:
@@ -98,14 +110,14 @@ def _staged(
     key: str,
     record: ModelRecord,
     samples: stagewise.Samples,
-    relative: float,
+    allowed: check.Allowed,
 ) -> list[Result]:
     """The outputs of a signature in stages, at several sizes."""
     if reason := check.incomparable(record.ops.get(key, ())):
         return _results(key, "", reason)
     return [
         result
-        for at, found in server.compare(key, samples, relative)
+        for at, found in server.compare(key, samples, allowed)
         for result in _results(key, at, found)
     ]
 
@@ -122,7 +134,7 @@ def _compare(
     entry: loader.LoadedEntry,
     tensorflow: Callable[[Mapping[str, np.ndarray[Any, Any]]], Mapping[str, Any]],
     seed: int,
-    relative: float,
+    allowed: check.Allowed,
 ) -> list[Result]:
     """The outputs of one program, or one line that says why they cannot be compared."""
     at = shapes(entry.entry)
@@ -134,7 +146,7 @@ def _compare(
         )
     except ModelError as error:  # its process may also die of them
         return _results(key, at, f"TensorFlow does not run it: {error}")
-    return _results(key, at, check.compare(entry.program.run(inputs), want, relative))
+    return _results(key, at, check.compare(entry.program.run(inputs), want, allowed))
 
 
 def _results(key: str, at: str, found: list[check.OutputError] | str) -> list[Result]:

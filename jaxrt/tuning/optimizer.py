@@ -9,9 +9,10 @@ from typing import Any
 
 from jaxrt import target as targets
 from jaxrt.errors import UsageError
-from jaxrt.passes import batchnorm, blocks, convolution_lowering, prepare, resize
+from jaxrt.passes import batchnorm, blocks, convolution_lowering, precision, prepare, resize
 from jaxrt.passes.convolution import Convolution
 from jaxrt.passes.convolution_table import LOWERINGS, XLA
+from jaxrt.passes.precision import Precision, Rounding
 from jaxrt.program import Program
 from jaxrt.target import Target
 from jaxrt.tuning import forms, rules
@@ -35,6 +36,7 @@ class Passes:
 
     autotune: Autotune = Autotune.OFF
     disabled: tuple[str, ...] = ()
+    rounding: Rounding = Rounding()
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.disabled) - set(PASSES)):
@@ -47,7 +49,11 @@ class Passes:
         return dataclasses.replace(target, vector_bits=targets.NARROW)
 
     def to_json(self) -> dict[str, Any]:
-        return {"autotune": self.autotune.value, "disabled": sorted(set(self.disabled))}
+        return {
+            "autotune": self.autotune.value,
+            "disabled": sorted(set(self.disabled)),
+            "rounding": self.rounding.to_json(),
+        }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,10 +104,18 @@ class Optimizer:
     """Program → the same function, faster on one target."""
 
     def __init__(
-        self, tuner: Tuner, *, without: Collection[str] = (), vector_bits: int = targets.NARROW
+        self,
+        tuner: Tuner,
+        *,
+        platform: str,
+        rounding: Rounding,
+        without: Collection[str] = (),
+        vector_bits: int = targets.NARROW,
     ) -> None:
         """`without` are names of PASSES left out; `vector_bits` are the target's."""
         self._tuner = tuner
+        self._platform = platform
+        self._rounding = rounding
         self._vector_bits = vector_bits
         self._without = frozenset(without)
 
@@ -144,7 +158,19 @@ class Optimizer:
             program, count = batchnorm.fold(program)
             if count:
                 gains.append(f"batch norm: {count} folded into weights")
-        return program, gains
+        return self._rounded(program, gains)
+
+    def _rounded(self, program: Program, gains: list[str]) -> tuple[Program, list[str]]:
+        """After what computes new weights, which are rounded once."""
+        chosen = self._rounding.on(self._platform)
+        if self._platform == "cpu" and chosen is not Precision.BF16:
+            return program, gains  # CPUs multiply f32 as it is
+        rounded = precision.apply(program, self._rounding, self._platform)
+        if rounded.changed or rounded.kept:
+            kept = f", {rounded.kept} kept f32" if rounded.kept else ""
+            line = f"precision: {rounded.changed} products, convolutions and tables at"
+            gains = [*gains, f"{line} {chosen.value}{kept}"]
+        return rounded.program, gains
 
     def _chosen(self, program: Program, gains: list[str]) -> Optimized:
         """All rows at once, in the forms that suit the shapes."""
@@ -235,4 +261,10 @@ def optimizer(target: Target, passes: Passes, *, cache: Path | None = None) -> O
         without=[n for n in LOWERINGS if "Winograd" in n] if "winograd" in disabled else [],
     )
     other = () if target.platform == "cpu" else FORMS
-    return Optimizer(tuner, without=(*disabled, *other), vector_bits=target.vector_bits)
+    return Optimizer(
+        tuner,
+        platform=target.platform,
+        rounding=passes.rounding,
+        without=(*disabled, *other),
+        vector_bits=target.vector_bits,
+    )
