@@ -204,3 +204,25 @@ def test_a_full_disk_is_one_line_and_the_old_artifact_stays(
     with open_artifact(destination) as found:
         assert found.manifest.source.path.endswith(os.path.join("linear", "1"))
     assert_clean(tmp_path)
+
+
+def test_products_at_bf16_are_stored_in_half_and_held_to_what_that_allows(
+    models: Path, tmp_path: Path
+) -> None:
+    flags = ("--precision", "bf16", "--signature", "tokens", "--shape", "ids=6")
+    done = run("compile", models / "rows", "-o", "half.jaxrt", *flags, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Against TensorFlow at bf16, random inputs" in done.stdout
+    with open_artifact(tmp_path / "half.jaxrt") as artifact:
+        report, manifest = artifact.report(), artifact.manifest
+    assert manifest.options["passes"]["rounding"] == {"precision": "bf16", "kept": []}
+    checked = report["signatures"]["tokens"]["against_tensorflow"]
+    assert checked["precision"] == "bf16"
+    assert report["weights"]["stored_bytes"] * 2 == report["weights"]["source_bytes"]
+    done = run("verify", "half.jaxrt", "--against", models / "rows", home=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = run(
+        *("verify", "half.jaxrt", "--against", models / "rows", "--tolerance", "5e-4"),
+        home=tmp_path,
+    )
+    assert "past the tolerance" in one_line(done, 1)
