@@ -1,7 +1,8 @@
 """The artifact: a directory that holds compiled programs, their weights and where they came from.
 
     manifest.json          what is here and what it must be (`jaxrt.manifest`)
-    weights.safetensors    the weights of all programs (`jaxrt.weights`)
+    weights.safetensors    the weights of all programs (`jaxrt.weights`); or, on a mesh of several
+    weights.json weights/  devices, Orbax checkpoints and their index (`jaxrt.checkpoint`)
     programs/<key>.jaxexport, executables/<key>.pjrt
     report.json            what the compiler decided, and why
     host/                  files of the host segments: vocabularies, assets
@@ -19,7 +20,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from jaxrt import staging
+from jaxrt import checkpoint, staging
+from jaxrt.checkpoint import Checkpoint
 from jaxrt.digest import files_sha256
 from jaxrt.errors import ArtifactError, UsageError
 from jaxrt.manifest import (
@@ -48,7 +50,8 @@ class Artifact:
 
     path: Path
     manifest: Manifest
-    weights: Weights
+    weights: Weights | Checkpoint
+    """A checkpoint on a mesh of several devices."""
 
     def portable(self, key: str) -> bytes:
         """The jax.export bytes of a program; KeyError for a key the manifest does not have."""
@@ -166,14 +169,17 @@ class ArtifactWriter:
     def commit(self, manifest: Manifest) -> Manifest:
         """Write `manifest` with the files that are there, and move the artifact into place.
 
-        Weights and report that were not written are written empty. Raises ValueError when the
-        manifest names a file or a weight that was not written, UsageError as at entering.
+        Weights and report that were not written are written empty. For a mesh of several devices
+        the weights become Orbax checkpoints. Raises ValueError when the manifest names a file or a
+        weight that was not written, UsageError as at entering.
         """
         if not self.file(WEIGHTS).exists():
             self.weights({})
         if not self.file(REPORT).exists():
             self.report({})
         path = self.file(WEIGHTS).parent
+        if _spread(manifest):
+            _check_point(path, manifest)
         names = sorted(_regular_files(path))
         sizes = [(path / name).stat().st_size for name in names]
         hashes = files_sha256([path / name for name in names])
@@ -182,7 +188,7 @@ class ArtifactWriter:
             for name, digest, size in zip(names, hashes, sizes, strict=True)
         }
         whole = dataclasses.replace(manifest, files=files)
-        with open_weights(path / WEIGHTS) as weights:
+        with _weights(path, whole) as weights:
             if lost := _lost(whole, weights):
                 raise ValueError(f"{self._destination}: the manifest names {lost}: write them")
         (path / MANIFEST).write_bytes(encode(whole))
@@ -234,14 +240,31 @@ def _open(path: Path, *, verify: bool) -> Artifact:
     _check_files(path, manifest, present - {MANIFEST, BATCHING})
     if verify:
         _check_hashes(path, manifest)
-    weights = open_weights(path / WEIGHTS)
+    weights = _weights(path, manifest)
     if lost := _lost(manifest, weights):
         raise ArtifactError(f"{manifest_path}: it names {lost}, which are not there; {_AGAIN}")
     return Artifact(path=path, manifest=manifest, weights=weights)
 
 
+def _spread(manifest: Manifest) -> bool:
+    """Whether the weights lie on several devices together."""
+    return manifest.mesh is not None and manifest.mesh.shape.devices > 1
+
+
+def _weights(path: Path, manifest: Manifest) -> Weights | Checkpoint:
+    return checkpoint.open_checkpoint(path) if _spread(manifest) else open_weights(path / WEIGHTS)
+
+
+def _check_point(path: Path, manifest: Manifest) -> None:
+    """Checkpoints in place of the safetensors file, whose pages come and go as they are read."""
+    assert manifest.mesh is not None
+    with open_weights(path / WEIGHTS) as weights:
+        checkpoint.write_checkpoint(path, weights.items(), manifest.layouts, manifest.mesh.shape)
+    (path / WEIGHTS).unlink()
+
+
 def _check_files(path: Path, manifest: Manifest, present: set[str]) -> None:
-    wanted = manifest.files.keys() | {WEIGHTS, REPORT}
+    wanted = manifest.files.keys() | {checkpoint.INDEX if _spread(manifest) else WEIGHTS, REPORT}
     if missing := sorted(wanted - present):
         raise ArtifactError(f"{path / missing[0]}: missing ({len(missing)} in all); {_AGAIN}")
     if added := sorted(present - manifest.files.keys()):

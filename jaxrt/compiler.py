@@ -12,8 +12,12 @@ from jaxlib import lapack, xla_client
 
 from jaxrt import target as targets
 from jaxrt.errors import ArtifactError, ConversionError
+from jaxrt.mesh import Spec
 from jaxrt.passes import one_kernel
+from jaxrt.placed import Place
+from jaxrt.placed import Weights as Weights
 from jaxrt.program import Program
+from jaxrt.running import LoadedProgram as LoadedProgram
 from jaxrt.specs import DTYPES
 from jaxrt.target import Target
 
@@ -44,7 +48,12 @@ class Built:
     """PJRT's own serialization: runs as it is where the target's fingerprint holds."""
     stats: Stats
     loaded: Any
-    """The PJRT executable itself, ready to run in this process."""
+    """The PJRT executable itself, ready to run in this process; None where its device is not."""
+    input_layouts: tuple[Spec, ...] = ()
+    """On a mesh, of every input."""
+    output_layouts: tuple[Spec, ...] = ()
+    report: Mapping[str, Any] | None = None
+    """JSON: what is to be said of this program on a mesh."""
 
 
 def portable(program: Program, platform: str, *, whole: bool = False) -> bytes:
@@ -80,10 +89,17 @@ _LAPACK = b"lapack_"
 """In the names of XLA's custom calls of LAPACK, which are plain text in programs."""
 
 
-def compile_portable(data: bytes, target: Target) -> Built:
-    """jax.export bytes → executable for an attached device.
+def compile_portable(
+    data: bytes,
+    target: Target,
+    place: Place | None = None,
+    arguments: Sequence[jax.sharding.Sharding] = (),
+) -> Built:
+    """jax.export bytes → executable for an attached device, the first one without a `place`.
 
-    Raises ArtifactError when this jax no longer reads the export.
+    On a mesh: `arguments` are the shardings of weights and inputs; what is between them and the
+    results are laid out as the bytes say. Raises ArtifactError when this jax no longer reads the
+    export, or it was made for another mesh.
     """
     started = time.perf_counter()
     _find_lapack(data)
@@ -95,8 +111,17 @@ def compile_portable(data: bytes, target: Target) -> Built:
                 f"portable program: jax {jax.__version__} does not read it "
                 f"({str(error).splitlines()[0]}); run `jaxrt compile` again"
             ) from error
-        sharding = jax.sharding.SingleDeviceSharding(targets.devices(target.platform)[0])
-        lowered = jax.jit(exported.call, keep_unused=True, in_shardings=sharding).lower(
+        count = len(place.devices) if place else 1
+        if exported.nr_devices != count:
+            raise ArtifactError(
+                f"portable program: made for {exported.nr_devices} devices, the manifest says "
+                f"{count}; run `jaxrt compile` again"
+            )
+        shardings: Any = tuple(arguments)
+        if place is None or place.single:
+            device = place.devices[0] if place else targets.devices(target.platform)[0]
+            shardings = jax.sharding.SingleDeviceSharding(device)
+        lowered = jax.jit(exported.call, keep_unused=True, in_shardings=shardings).lower(
             *exported.in_avals
         )
         options = one_kernel.options(whole=_ONE_KERNEL in data)
@@ -141,15 +166,23 @@ def _find_lapack(data: bytes) -> None:
         lapack.prepare_lapack_call("potrf", np.float32)  # type: ignore[no-untyped-call]
 
 
-def load_executable(data: bytes, target: Target) -> Any:
+def load_executable(data: bytes, target: Target, place: Place | None = None) -> Any:
     """PJRT bytes → loaded executable. The caller has compared fingerprints: jaxlib does not.
 
-    An executable of jaxlib 0.10.2 loads in 0.12 without a word.
+    An executable of jaxlib 0.10.2 loads in 0.12 without a word. Without a `place` it runs on the
+    first device; with one on its devices, whichever it was compiled for.
     """
     _find_lapack(data)
     device = targets.devices(target.platform)[0]
-    return device.client.deserialize_executable(
-        data, executable_devices=xla_client.DeviceList((device,))
+    if place is None or place.devices == (device,):
+        return device.client.deserialize_executable(
+            data, executable_devices=xla_client.DeviceList((device,))
+        )
+    return place.devices[0].client.deserialize_executable(
+        data,
+        executable_devices=xla_client.DeviceList(place.devices),
+        # Executables remember the devices they were compiled for, and refuse buffers on others.
+        compile_options=place.compile_options(),
     )
 
 
@@ -158,72 +191,3 @@ def avals(
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Name → aval, in the order of `names`; dtypes are keys of DTYPES."""
     return {n: jax.ShapeDtypeStruct(tuple(shapes[n]), DTYPES[dtypes[n]].numpy) for n in names}
-
-
-class Weights:
-    """Weights on one device, each placed once, shared by every program that names them."""
-
-    def __init__(self, target: Target) -> None:
-        self._device = targets.devices(target.platform)[0]
-        self._placed: dict[str, jax.Array] = {}
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._placed
-
-    @property
-    def nbytes(self) -> int:
-        return sum(a.nbytes for a in self._placed.values())
-
-    def place(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Puts what is not there yet. On a CPU, aligned arrays are used where they lie."""
-        with jax.enable_x64(True):
-            for name, array in arrays.items():
-                if name not in self._placed:
-                    self._placed[name] = jax.device_put(array, self._device)
-
-    def bind(self, names: Sequence[str]) -> list[jax.Array]:
-        return [self._placed[name] for name in names]
-
-
-class LoadedProgram:
-    """An executable with its weights bound: exact shapes in, exact shapes out.
-
-    Calls block until the outputs are on the host; nothing compiles here.
-    """
-
-    def __init__(
-        self,
-        executable: Any,
-        *,
-        weights: Sequence[jax.Array],
-        inputs: Mapping[str, jax.ShapeDtypeStruct],
-        outputs: Mapping[str, jax.ShapeDtypeStruct],
-        target: Target,
-    ) -> None:
-        self._executable = executable
-        self._weights = list(weights)
-        self._devices = targets.devices(target.platform)[:1]
-        self._sharding = jax.sharding.SingleDeviceSharding(self._devices[0])
-        self._avals = [(n, jax.core.ShapedArray(a.shape, a.dtype)) for n, a in inputs.items()]
-        self.inputs = dict(inputs)
-        self.outputs = dict(outputs)
-
-    @property
-    def input_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {n: a.shape for n, a in self.inputs.items()}
-
-    @property
-    def output_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {n: a.shape for n, a in self.outputs.items()}
-
-    def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
-        """Alias → array of exactly the shape and dtype of `inputs`."""
-        with jax.enable_x64(True):
-            # What jax.device_put ends in, without the 40 µs of Python before it.
-            given = [
-                xla_client.batched_device_put(aval, self._sharding, [inputs[name]], self._devices)
-                for name, aval in self._avals
-            ]
-        results = self._executable.execute_sharded([*self._weights, *given])
-        flat = results.disassemble_into_single_device_arrays()
-        return {name: np.asarray(flat[i][0]) for i, name in enumerate(self.outputs)}

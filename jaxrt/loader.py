@@ -1,25 +1,20 @@
 """Artifact → programs that run: executables where they fit this machine, recompiled where not."""
 
 import dataclasses
-import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-
-from jaxrt import compiler
+from jaxrt import placed
 from jaxrt.artifact import Artifact
-from jaxrt.compiler import LoadedProgram
-from jaxrt.errors import ArtifactError, DeviceError
-from jaxrt.manifest import HostEntry, ProgramEntry, StageEntry
+from jaxrt.entries import HostEntry, ProgramEntry, StageEntry
+from jaxrt.errors import DeviceError
+from jaxrt.parts import Part, Parts
+from jaxrt.parts import program as program
+from jaxrt.placed import Array, Place, Weights
 from jaxrt.program import Rows
+from jaxrt.running import Running
 from jaxrt.specs import SignatureSpec, stage_key
 from jaxrt.target import Target
-
-log = logging.getLogger("jaxrt.loader")
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +22,7 @@ class LoadedEntry:
     """One program, loaded, with what its manifest says."""
 
     entry: ProgramEntry
-    program: LoadedProgram
+    program: Running
     rows: Rows
     recompiled: str | None
     """Why the executable of the artifact was not used; None when it was."""
@@ -62,7 +57,20 @@ class LoadedSignature:
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedModel:
     signatures: Mapping[str, LoadedSignature]
-    weights: compiler.Weights
+    places: tuple[Place, ...]
+    """One for each replica."""
+    held: tuple[Weights, ...]
+    """The weights of each replica that has devices in this process."""
+
+    @property
+    def weights(self) -> Weights:
+        """Those of the first replica."""
+        return self.held[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Of the weights on all devices of this process."""
+        return sum(weights.nbytes for weights in self.held)
 
     @property
     def parts(self) -> dict[str, tuple[LoadedEntry, ...]]:
@@ -79,6 +87,17 @@ class LoadedModel:
         return [entry for entries in self.parts.values() for entry in entries]
 
 
+Combine = Callable[[ProgramEntry, Part, Sequence[Place]], Running]
+"""One program in all its places → what runs it."""
+
+
+def alone(entry: ProgramEntry, part: Part, places: Sequence[Place]) -> Running:
+    """The first place's."""
+    program = part.programs[0]
+    assert program is not None
+    return program
+
+
 def load(
     artifact: Artifact,
     target: Target,
@@ -86,24 +105,20 @@ def load(
     open_host: Callable[[HostEntry], HostProgram],
     open_fallback: Callable[[HostEntry], HostProgram | None] = lambda entry: None,
     step: Callable[[str], None] = lambda text: None,
+    replicas: int | None = 1,
+    combine: Combine = alone,
 ) -> LoadedModel:
-    """Every program of an artifact on the target's device, weights placed once.
+    """Every program of an artifact on the target's devices, weights placed once for each replica.
 
     `open_host` makes what runs a host segment; it is called only where there is one.
     `open_fallback` makes what runs whole signatures at shapes that no program takes, or declines.
+    `replicas`: None for as many as there are devices for; `combine` makes one program of them.
 
-    Raises DeviceError when the artifact is for another platform, ArtifactError when neither the
-    executable nor the portable program can be used.
+    Raises DeviceError when the artifact is for another platform or more devices, ArtifactError
+    when neither the executable nor the portable program can be used.
     """
-    wanted = artifact.manifest.target
-    if wanted.platform != target.platform:
-        raise DeviceError(
-            f"{artifact.path}: compiled for {wanted.platform}, the device here is "
-            f"{target.platform}; serve it with --device {wanted.platform}, or compile it with "
-            f"--device {target.platform}"
-        )
-    weights = compiler.Weights(target)
-    programs = _Programs(artifact, weights, target, step)
+    where = places(artifact, target, replicas)
+    programs = _Programs(Parts(artifact, target, where, step), where, combine)
     signatures = {}
     for name, signature in artifact.manifest.signatures.items():
         stages = [
@@ -121,103 +136,51 @@ def load(
             stages=tuple(stages),
             fallback=open_fallback(signature.fallback) if signature.fallback else None,
         )
-    return LoadedModel(signatures=signatures, weights=weights)
+    return LoadedModel(signatures=signatures, places=where, held=programs.held)
 
 
-def program(
-    executable: object, entry: ProgramEntry, weights: compiler.Weights, target: Target
-) -> LoadedProgram:
-    """An executable as what its entry says that it takes and gives; its weights are placed."""
-    return LoadedProgram(
-        executable,
-        weights=weights.bind(entry.weights),
-        inputs=compiler.avals(entry.input_names, entry.input_shapes, entry.input_dtypes),
-        outputs=compiler.avals(entry.output_names, entry.output_shapes, entry.output_dtypes),
-        target=target,
-    )
+def places(artifact: Artifact, target: Target, replicas: int | None) -> tuple[Place, ...]:
+    """Where the programs of an artifact run. Raises DeviceError as `load` says."""
+    wanted = artifact.manifest.target
+    if wanted.platform != target.platform:
+        raise DeviceError(
+            f"{artifact.path}: compiled for {wanted.platform}, the device here is "
+            f"{target.platform}; serve it with --device {wanted.platform}, or compile it with "
+            f"--device {target.platform}"
+        )
+    return placed.places(target, artifact.manifest.mesh, replicas, str(artifact.path))
 
 
 class _Programs:
-    """Loads each file once: signatures of the same function share an executable.
+    """Programs that also take and give the same names are one: their requests share batches."""
 
-    Those that also take and give the same names share all, and so their requests share batches.
-    """
-
-    def __init__(
-        self,
-        artifact: Artifact,
-        weights: compiler.Weights,
-        target: Target,
-        step: Callable[[str], None],
-    ) -> None:
-        self._artifact = artifact
-        self._weights = weights
-        self._target = target
-        self._step = step
-        self._executables: dict[str, tuple[object, str | None]] = {}
-        """By the file of the portable program."""
+    def __init__(self, parts: Parts, where: Sequence[Place], combine: Combine) -> None:
+        self._parts = parts
+        self._where = where
+        self._combine = combine
         self._loaded: list[LoadedEntry] = []
+
+    @property
+    def held(self) -> tuple[Weights, ...]:
+        return tuple(weights for weights in self._parts.weights if weights is not None)
 
     def load(self, entries: Sequence[ProgramEntry]) -> tuple[LoadedEntry, ...]:
         return tuple(self._entry(entry) for entry in entries)
 
     def _entry(self, entry: ProgramEntry) -> LoadedEntry:
-        self._step(entry.key)
-        started = time.perf_counter()
-        if entry.portable not in self._executables:
-            found = _executable(self._artifact, entry, self._target)
-            self._executables[entry.portable] = found
-        executable, why = self._executables[entry.portable]
+        part = self._parts.load(entry)
         same = (e.program for e in self._loaded if _same(e.entry, entry))
         loaded = LoadedEntry(
             entry=entry,
-            program=next(same, None) or self._program(executable, entry),
+            program=next(same, None) or self._combine(entry, part, self._where),
             rows=Rows(entry.rows),
-            recompiled=why,
-            seconds=time.perf_counter() - started,
+            recompiled=part.recompiled,
+            seconds=part.seconds,
         )
         self._loaded.append(loaded)
         return loaded
-
-    def _program(self, executable: object, entry: ProgramEntry) -> LoadedProgram:
-        arrays = self._artifact.weights
-        try:
-            self._weights.place({name: arrays[name] for name in entry.weights})
-        except KeyError as error:
-            raise ArtifactError(
-                f"{self._artifact.path}: program {entry.key} wants weight {error}, which "
-                "weights.safetensors does not have; recompile with `jaxrt compile`"
-            ) from error
-        return program(executable, entry, self._weights, self._target)
 
 
 def _same(one: ProgramEntry, other: ProgramEntry) -> bool:
     """Whether one loaded program answers for both."""
     return dataclasses.replace(one, key=other.key, stats=other.stats) == other
-
-
-def _executable(
-    artifact: Artifact, entry: ProgramEntry, target: Target
-) -> tuple[object, str | None]:
-    """The executable and, when it had to be compiled again, why."""
-    if entry.executable is None:
-        why = "the artifact has none"
-    elif entry.executable.key != target.fingerprint:
-        why = f"made for another runtime or processor ({entry.executable.key})"
-    else:
-        content = artifact.executable(entry.key)
-        assert content is not None
-        try:
-            return compiler.load_executable(content, target), None
-        except RuntimeError as error:
-            why = f"the runtime refuses it: {str(error).splitlines()[0]}"
-    log.warning(
-        "%s: executable %s is not used: %s; compiling its portable program",
-        artifact.path,
-        entry.key,
-        why,
-    )
-    try:
-        return compiler.compile_portable(artifact.portable(entry.key), target).loaded, why
-    except ArtifactError as error:
-        raise ArtifactError(f"{artifact.path / entry.portable}: {error}") from error

@@ -101,6 +101,10 @@ class Weights(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self._arrays)
 
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self._arrays.values())
+
     def close(self) -> None:
         """Let go of the arrays: the mapping is empty afterwards."""
         self._arrays.clear()

@@ -24,6 +24,7 @@ from jaxrt.manifest import (
     Source,
     TargetRecord,
 )
+from jaxrt.placed import Place
 from jaxrt.program import Program, Rows
 from jaxrt.specs import Dim, SignatureSpec, TensorSpec
 
@@ -234,9 +235,9 @@ def test_programs_with_other_names_share_the_executable_alone(
     read = []
     original = compiler.load_executable
 
-    def counted(data: bytes, where: target.Target) -> Any:
+    def counted(data: bytes, where: target.Target, place: Place) -> Any:
         read.append(data)
-        return original(data, where)
+        return original(data, where, place)
 
     monkeypatch.setattr(compiler, "load_executable", counted)
     model = load(path)

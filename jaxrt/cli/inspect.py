@@ -46,7 +46,7 @@ def command(artifact: Path, as_json: bool) -> None:
 def _origin(artifact: Artifact) -> str:
     manifest = artifact.manifest
     tools = ", ".join(f"{name} {version}" for name, version in manifest.tools.items())
-    weights = sum(array.nbytes for array in artifact.weights.values())
+    weights = artifact.weights.nbytes
     total = sum(entry.bytes for entry in manifest.files.values())
     return (
         f"{artifact.path}: model {manifest.model}, from {manifest.source.path} "
