@@ -50,6 +50,18 @@ CASES: dict[str, tuple[Any, ...]] = {
         {"strides": (2, 1, 1)},
     ),
     "transposed": ((2, 5, 6, 4), (4, 3, 4, 6), NHWC, {"padding": TWO, "lhs_dilation": (2, 2)}),
+    "transposed, windows side by side": (
+        (2, 5, 6, 4),
+        (3, 2, 4, 6),
+        NHWC,
+        {"padding": ((1, 3), (2, 0)), "lhs_dilation": (3, 2)},
+    ),
+    "RGB, dilated, stride 2": (
+        (2, 9, 11, 3),
+        (3, 3, 3, 5),
+        NHWC,
+        {"rhs_dilation": (1, 2), "strides": (2, 2)},
+    ),
     "transposed, gaps": (
         (2, 5, 6, 4),
         (2, 2, 4, 6),

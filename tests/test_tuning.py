@@ -54,7 +54,9 @@ def tuner(
         (convolution(features=256, out_features=256), "Winograd F(2,3)"),
         (convolution(features=256, out_features=256, fixed=False), "im2col dot"),
         (convolution(spatial=(7, 7), features=512, out_features=512), "im2col dot"),
-        (convolution(spatial=(224, 224), features=3, strides=(2, 2)), XLA),
+        (convolution(spatial=(224, 224), features=3, strides=(2, 2)), "multiply-add"),
+        (convolution(spatial=(224, 224), features=16, strides=(2, 2)), XLA),
+        (convolution(window=(2, 2), lhs_dilation=(2, 2)), "dot of windows"),
     ],
 )
 def test_rules_choose_for_a_cpu(conv: Convolution, name: str) -> None:

@@ -45,6 +45,36 @@ def by_phase(lowering: Lowering, conv: Convolution, x: Any, kernel: Any) -> Any:
     return _interleaved(conv, full, shape)
 
 
+def is_tiled(conv: Convolution) -> bool:
+    """Whether each output element sees one element of x: windows lie side by side."""
+    return fits(conv) and conv.window == conv.lhs_dilation and conv.groups == 1
+
+
+def tiled(conv: Convolution, x: Any, kernel: Any) -> Any:
+    """One dot gives every element of x its window of outputs; `is_tiled` must hold.
+
+    Of output o, with u = o - low + d - 1, x's element is u // d and the tap d - 1 - u % d.
+    """
+    dims = tuple(range(conv.rank))
+    flipped = lax.transpose(lax.rev(kernel, dims), (conv.rank, *dims, conv.rank + 1))
+    flat = x.reshape(-1, conv.features)
+    windows = lax.dot_general(flat, flipped.reshape(conv.features, -1), (((1,), (0,)), ((), ())))
+    windows = windows.reshape(*x.shape[:-1], *conv.window, conv.out_features)
+    pairs = [axis for dim in dims for axis in (1 + dim, 1 + conv.rank + dim)]
+    laid = lax.transpose(windows, (0, *pairs, 2 * conv.rank + 1))
+    sizes = [n * d for n, d in zip(conv.spatial, conv.lhs_dilation, strict=True)]
+    laid = laid.reshape(conv.batch, *sizes, conv.out_features)
+    config = [
+        (low - d + 1, out - n - (low - d + 1), 0)
+        for (low, _), d, n, out in zip(
+            conv.padding, conv.lhs_dilation, sizes, conv.out_spatial, strict=True
+        )
+    ]
+    if not any(any(c) for c in config):
+        return laid
+    return lax.pad(laid, np.zeros((), x.dtype), [(0, 0, 0), *config, (0, 0, 0)])
+
+
 def _whole(conv: Convolution, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (conv.batch, *shape, conv.out_features)
 

@@ -21,6 +21,12 @@ MOST_TAPS = 64
 MOST_TAPS_DEPTHWISE = 256
 """Of one that gives a single loop, where XLA's own convolution is hopeless."""
 
+MOST_TERMS = 32
+"""Of one output element, where each is a multiplication in one loop: 3x3 of RGB has 27."""
+
+MOST_FEATURES = 4
+"""Of x there: a dot has too little to do in rows so short."""
+
 LARGEST_COLUMNS = 256 << 20
 """Bytes of im2col's columns: far beyond any cache, and memory is for models."""
 
@@ -69,6 +75,10 @@ def _depthwise(conv: Convolution) -> bool:
 
 def _shifted(conv: Convolution) -> bool:
     return _windowed(conv) and math.prod(conv.window) <= MOST_TAPS
+
+
+def _few_terms(conv: Convolution) -> bool:
+    return _windowed(conv) and conv.terms <= MOST_TERMS and conv.features <= MOST_FEATURES
 
 
 def _columns(conv: Convolution, rows: int) -> bool:
@@ -146,7 +156,13 @@ _ALL = (
     Lowering(name="line dots", fits=_lines, apply=convolution_taps.line_columns),
     Lowering(name="shifted dots", fits=_shifted, apply=convolution_taps.shifted),
     Lowering(name="shift-multiply-add", fits=_depthwise, apply=convolution_taps.depthwise),
+    Lowering(name="multiply-add", fits=_few_terms, apply=convolution_taps.multiplied),
     Lowering(name="dot by group", fits=_grouped, apply=convolution_taps.grouped),
+    Lowering(
+        name="dot of windows",
+        fits=convolution_phases.is_tiled,
+        apply=convolution_phases.tiled,
+    ),
     Lowering(
         name="phases",
         fits=_phases,

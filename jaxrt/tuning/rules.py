@@ -9,7 +9,7 @@ import math
 from jaxrt.passes.convolution import Convolution
 from jaxrt.passes.convolution_table import XLA, candidates
 
-CERTAIN = ("dot", "shift-multiply-add", "phases, shift-multiply-add")
+CERTAIN = ("dot", "multiply-add", "shift-multiply-add", "phases, shift-multiply-add")
 """Faster wherever they fit, by factors up to 50: not timed but by `full`."""
 
 SHORTLIST = 4
@@ -30,7 +30,7 @@ def heuristic(conv: Convolution, platform: str) -> str:
     if platform != "cpu":
         return XLA
     names = [lowering.name for lowering in candidates(conv)]
-    for name in (*CERTAIN, "dot by group", "phases"):
+    for name in (*CERTAIN, "dot by group", "dot of windows", "phases"):
         if name in names:
             return name
     return _windowed(conv, names)
@@ -65,7 +65,7 @@ def _dots(conv: Convolution) -> tuple[str, ...]:
 
 def _likely(conv: Convolution) -> tuple[str, ...]:
     if conv.is_transposed:
-        return (XLA, "phases, im2col dot")
+        return (XLA, "phases", "phases, im2col dot")
     if conv.groups > 1:
         return (XLA,)
     if conv.rank != 2:
