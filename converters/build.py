@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 from jaxlib import version as jaxlib_version
 
-from jaxrt import __version__
+from jaxrt import __version__, layouts
 from jaxrt.artifact import ArtifactWriter
 from jaxrt.converters import conversion, division, emit, hosting, planning, report, routes, trial
 from jaxrt.converters.conversion import ConvertedSignature
@@ -35,11 +35,13 @@ def build(
     clock: Callable[[], float] = time.perf_counter,
     allow_empty: bool = False,
     optimize: conversion.Optimize = conversion.unchanged,
+    lay_out: layouts.LayOut | None = None,
 ) -> Manifest:
     """Writes the artifact of the SavedModel at `path` and commits it.
 
     `allow_empty` accepts a model whose every signature was refused: a server shows its metadata
-    and says why it does not run. Raises ConversionError otherwise; ModelError, UsageError.
+    and says why it does not run. `lay_out`: for one attached device when left out. Raises
+    ConversionError otherwise; ModelError, UsageError; DeviceError for what does not fit the target.
     """
     started = clock()
     steps.step("read the SavedModel")
@@ -51,11 +53,15 @@ def build(
         steps=steps,
         writer=writer,
         optimize=optimize,
+        lay_out=lay_out or layouts.here(target),
     )
     found = division.divide(job, options, keep_open=allow_empty)
     steps.step("prepare weights")
     weights = emit.prepare_weights(job, found.converted.values())
-    compiled, failed = _compile(job, found.converted, weights)
+    if lay_out is not None:
+        steps.step(f"plan for {target.describe()}")
+    laid_out = emit.lay_out(job, found.converted.values(), weights.stored)
+    compiled, failed = _compile(job, found.converted, weights, laid_out)
     ways = routes.without(found.ways, found.parts, _failures(found.converted, failed))
     refused = {key: _refusal(model, key, ways) for key in model.signatures}
     signatures = {
@@ -72,6 +78,8 @@ def build(
         compiled=compiled,
         arrays=weights.arrays,
         precision=options.passes.rounding.on(target.platform),
+        mesh=laid_out.mesh,
+        layouts=laid_out.weights,
     )
     checks = {
         key: trial.signature(built, key, entry)
@@ -94,13 +102,18 @@ def build(
             checks=checks,
             weights=weights,
             seconds=clock() - started,
+            plan=laid_out.report,
+            compiled=compiled,
         )
     )
-    return writer.commit(_manifest(naming, options, target, signatures))
+    return writer.commit(_manifest(naming, options, target, signatures, laid_out))
 
 
 def _compile(
-    job: emit.Job, converted: Mapping[str, ConvertedSignature], weights: emit.Prepared
+    job: emit.Job,
+    converted: Mapping[str, ConvertedSignature],
+    weights: emit.Prepared,
+    laid_out: layouts.LaidOut,
 ) -> tuple[dict[str, emit.Compiled], dict[str, str]]:
     """The parts that the target runs, and why it does not run the others."""
     compiled, failed = {}, {}
@@ -108,7 +121,7 @@ def _compile(
         if found.programs:
             try:
                 compiled[key] = emit.compile_signature(
-                    job, number, key, found.programs, weights.stored
+                    job, number, key, found.programs, weights.stored, laid_out
                 )
             except ConversionError as error:
                 failed[key] = str(error)
@@ -144,6 +157,7 @@ def _manifest(
     options: Options,
     target: Target,
     signatures: Mapping[str, SignatureEntry],
+    laid_out: layouts.LaidOut,
 ) -> Manifest:
     return Manifest(
         jaxrt=__version__,
@@ -154,9 +168,16 @@ def _manifest(
         target=TargetRecord(
             platform=target.platform,
             device_kind=target.device_kind,
-            fingerprint={"key": target.fingerprint, "features": target.features},
+            fingerprint={
+                "key": target.fingerprint,
+                "features": target.features,
+                "topology": target.topology,
+                "devices": target.num_devices,
+            },
         ),
         signatures=signatures,
+        mesh=laid_out.mesh,
+        layouts=laid_out.weights,
     )
 
 

@@ -2,13 +2,13 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxrt import compiler
+from jaxrt import compiler, layouts
 from jaxrt.artifact import ArtifactWriter
 from jaxrt.converters import hosting
 from jaxrt.converters.conversion import Converted, ConvertedSignature, Optimize, spell
@@ -24,8 +24,9 @@ from jaxrt.manifest import (
     StageEntry,
     Stats,
 )
+from jaxrt.mesh import Spec
 from jaxrt.passes import prepare, provenance
-from jaxrt.program import Rows
+from jaxrt.program import Program, Rows
 from jaxrt.specs import SignatureSpec, stage_key
 from jaxrt.target import Target
 
@@ -42,6 +43,8 @@ class Job:
     steps: Steps
     writer: ArtifactWriter
     optimize: Optimize
+    lay_out: layouts.LayOut
+    """Decides how programs lie on devices, and compiles them."""
     built: dict[str, "Files"] = dataclasses.field(default_factory=dict)
     """What was compiled so far, by what it computes: equal programs are compiled once."""
 
@@ -52,8 +55,7 @@ class Files:
 
     portable: str
     executable: str
-    stats: compiler.Stats
-    loaded: Any
+    built: compiler.Built
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +68,11 @@ class Compiled:
 
     Of the values that programs fix, the first that draw no random numbers."""
     executable: Any
-    """The sample's."""
+    """The sample's; None where its device is elsewhere."""
+    program: Program
+    """The sample itself."""
+    reports: tuple[Mapping[str, Any] | None, ...]
+    """JSON: what is to be said of each program on a mesh."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,40 +114,69 @@ def source_weights(
     return {**found, **tensorflow.weights(model, rest)}
 
 
+def lay_out(
+    job: Job, converted: Iterable[ConvertedSignature], stored: Mapping[str, str]
+) -> layouts.LaidOut:
+    """How all programs of a model lie on the target's devices; raises DeviceError."""
+    programs = [program for signature in converted for program in signature.programs]
+    return job.lay_out([_asked(program, stored) for program in programs])
+
+
+def _asked(program: Converted, stored: Mapping[str, str]) -> layouts.Asked:
+    apply = program.split.apply
+    names = tuple(stored[name] for name in apply.weight_names)
+    return layouts.Asked(program=apply, stored=names, whole=program.optimized.whole)
+
+
 def compile_signature(
-    job: Job, number: int, key: str, programs: Sequence[Converted], stored: Mapping[str, str]
+    job: Job,
+    number: int,
+    key: str,
+    programs: Sequence[Converted],
+    stored: Mapping[str, str],
+    laid_out: layouts.LaidOut,
 ) -> Compiled:
     """Compiles and writes every program of one signature, the `number`-th of its model.
 
     Raises ConversionError when the platform cannot run one of them.
     """
     entries = []
+    reports = []
     sample = _sample(programs)
     executable = None
     for index, program in enumerate(programs):
         stem = f"{_stem(key)}.{number}.{index}"
         job.steps.step(f"compile {key} {spell(program.planned.shapes, program.values)}")
-        files = _files(job, stem, program)
+        files = _files(job, stem, program, _asked(program, stored), laid_out)
         entries.append(_entry(job, stem, program, stored, files))
-        executable = files.loaded if index == sample else executable
-    return Compiled(entries=tuple(entries), sample=entries[sample], executable=executable)
+        reports.append(files.built.report)
+        executable = files.built.loaded if index == sample else executable
+    return Compiled(
+        entries=tuple(entries),
+        sample=entries[sample],
+        executable=executable,
+        program=programs[sample].split.apply,
+        reports=tuple(reports),
+    )
 
 
-def _files(job: Job, stem: str, program: Converted) -> Files:
+def _files(
+    job: Job, stem: str, program: Converted, asked: layouts.Asked, laid_out: layouts.LaidOut
+) -> Files:
     """Those of an equal program, such as another signature of the same function, or new ones."""
     computed = None if program.random else provenance.of_closed(program.split.apply.jaxpr)
-    if computed is not None and program.optimized.whole:
+    if computed is not None and asked.whole:
         computed += " whole"
+    if computed is not None and laid_out.mesh is not None:
+        computed += f" {[laid_out.weights.get(name) for name in asked.stored]}"
     if computed is not None and (known := job.built.get(computed)) is not None:
-        return dataclasses.replace(
-            known, stats=dataclasses.replace(known.stats, compile_seconds=0.0)
-        )
-    built = build(program, job.target)
+        stats = dataclasses.replace(known.built.stats, compile_seconds=0.0)
+        return dataclasses.replace(known, built=dataclasses.replace(known.built, stats=stats))
+    built = _built(program, job.target, lambda: laid_out.build(asked))
     files = Files(
         portable=job.writer.portable(stem, built.portable),
         executable=job.writer.executable(stem, built.executable),
-        stats=built.stats,
-        loaded=built.loaded,
+        built=built,
     )
     if computed is not None:
         job.built[computed] = files
@@ -155,9 +190,19 @@ def _sample(programs: Sequence[Converted]) -> int:
 
 
 def build(program: Converted, target: Target) -> compiler.Built:
-    """Compiles one program. Raises ConversionError when the platform cannot run it."""
+    """Compiles one program for the attached device.
+
+    Raises ConversionError when the platform cannot run it.
+    """
+    whole = program.optimized.whole
+    return _built(program, target, lambda: compiler.build(program.split.apply, target, whole=whole))
+
+
+def _built(
+    program: Converted, target: Target, make: Callable[[], compiler.Built]
+) -> compiler.Built:
     try:
-        return compiler.build(program.split.apply, target, whole=program.optimized.whole)
+        return make()
     except jax.errors.JaxRuntimeError as error:
         raise ConversionError(
             f"signature {program.split.apply.signature!r} at "
@@ -188,7 +233,7 @@ def signature(
         stages=tuple(
             StageEntry(
                 spec=spec_of(stage),
-                host=_host(job, number, key, index, stage) if stage.where == "host" else None,
+                host=host(job, number, key, index, stage) if stage.where == "host" else None,
                 programs=_entries(compiled, stage_key(key, index)),
             )
             for index, stage in enumerate(route.stages)
@@ -200,7 +245,7 @@ def _entries(compiled: Mapping[str, Compiled], key: str) -> tuple[ProgramEntry, 
     return compiled[key].entries if key in compiled else ()
 
 
-def _host(job: Job, number: int, key: str, index: int, stage: Stage) -> HostEntry:
+def host(job: Job, number: int, key: str, index: int, stage: Stage) -> HostEntry:
     stem = f"{_stem(key)}.{number}.{index}"
     return hosting.host_entry(job.tensorflow, job.model, job.writer, key, index, stage, stem=stem)
 
@@ -220,14 +265,14 @@ def _entry(
     apply = program.split.apply
     inputs = dict(zip(apply.input_names, apply.input_avals, strict=True))
     outputs = dict(zip(apply.output_names, apply.jaxpr.out_avals, strict=True))
-    stats = files.stats
+    stats = files.built.stats
     return ProgramEntry(
         key=stem,
         input_names=apply.input_names,
-        input_shapes={n: a.shape for n, a in inputs.items()},
+        input_shapes={n: _batch(a, program.optimized.slices) for n, a in inputs.items()},
         input_dtypes={n: a.dtype.name for n, a in inputs.items()},
         output_names=apply.output_names,
-        output_shapes={n: a.shape for n, a in outputs.items()},
+        output_shapes={n: _batch(a, program.optimized.slices) for n, a in outputs.items()},
         output_dtypes={n: a.dtype.name for n, a in outputs.items()},
         weights=tuple(stored[name] for name in apply.weight_names),
         rows=(Rows.INDEPENDENT if program.rows.independent else Rows.DEPENDENT).value,
@@ -235,14 +280,27 @@ def _entry(
         random=program.random,
         values=dict(program.values),
         portable=files.portable,
+        input_layouts=_split(apply.input_names, files.built.input_layouts),
+        output_layouts=_split(apply.output_names, files.built.output_layouts),
+        slices=program.optimized.slices,
         executable=ExecutableEntry(file=files.executable, key=job.target.fingerprint),
         stats=Stats(
             flops=program.optimized.all_rounds(stats.flops),
             bytes_accessed=stats.bytes_accessed * program.optimized.rounds,
             argument_bytes=stats.argument_bytes,
-            output_bytes=stats.output_bytes,
-            temp_bytes=stats.temp_bytes,
+            output_bytes=stats.output_bytes * program.optimized.slices,
+            temp_bytes=stats.temp_bytes * program.optimized.slices,
             generated_code_bytes=stats.code_bytes,
             compile_seconds=stats.compile_seconds,
         ),
     )
+
+
+def _batch(aval: Any, slices: int) -> tuple[int, ...]:
+    """The shape of a whole batch, of one slice's."""
+    return (aval.shape[0] * slices, *aval.shape[1:]) if slices > 1 else tuple(aval.shape)
+
+
+def _split(names: Sequence[str], specs: Sequence[Spec]) -> dict[str, Spec]:
+    """Layouts by name, of what is split; of none on one device."""
+    return {name: spec for name, spec in zip(names, specs, strict=False) if any(spec)}

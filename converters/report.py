@@ -23,10 +23,16 @@ def make(
     checks: Mapping[str, Mapping[str, Any]],
     weights: emit.Prepared,
     seconds: float,
+    plan: Mapping[str, Any] | None,
+    compiled: Mapping[str, emit.Compiled],
 ) -> dict[str, Any]:
-    """report.json: JSON values, one entry a signature; bytes, FLOPs a call, seconds."""
+    """report.json: JSON values, one entry a signature; bytes, FLOPs a call, seconds.
+
+    `plan`: how programs lie on several devices, or on one that is elsewhere.
+    """
     return {
         "seconds": round(seconds, 3),
+        "plan": None if plan is None else {**plan, "programs": _on_mesh(compiled)},
         "weights": {
             "source_bytes": weights.source_bytes,
             "stored_bytes": sum(a.nbytes for a in weights.arrays.values()),
@@ -50,6 +56,15 @@ def make(
             for key, entry in signatures.items()
         },
     }
+
+
+def _on_mesh(compiled: Mapping[str, emit.Compiled]) -> list[dict[str, Any]]:
+    return [
+        {"key": entry.key, **said}
+        for found in compiled.values()
+        for entry, said in zip(found.entries, found.reports, strict=True)
+        if said is not None
+    ]
 
 
 def _costs(

@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from jaxrt import compiler, loader
+from jaxrt import compiler, loader, placed
+from jaxrt import target as targets
 from jaxrt.converters import check
 from jaxrt.converters.emit import Compiled, Job
 from jaxrt.converters.host import native
 from jaxrt.converters.records import Refused
 from jaxrt.errors import JaxrtError, ModelError
 from jaxrt.manifest import HostEntry, ProgramEntry, SignatureEntry, StageEntry
+from jaxrt.mesh import MeshRecord, Spec
 from jaxrt.passes.precision import Precision
+from jaxrt.running import Running
 from jaxrt.specs import stage_key
 
 Array = np.ndarray[Any, Any]
@@ -38,17 +41,30 @@ class Built:
     """The weights, by their stored names."""
     precision: Precision = Precision.F32
     """Of the programs."""
+    mesh: MeshRecord | None = None
+    layouts: Mapping[str, Spec] = dataclasses.field(default_factory=dict)
+    """Of the weights that are split over the mesh, by their stored names."""
 
     @property
     def allowed(self) -> check.Allowed:
         return check.Allowed.at(self.precision)
 
-    def program(self, key: str) -> compiler.LoadedProgram:
-        """The sample of a signature's or a stage's programs, with weights of its own."""
+    def program(self, key: str) -> Running:
+        """The sample of a signature's or a stage's programs, with weights of its own.
+
+        Where the target's devices are elsewhere, the same program compiled for the CPU here.
+        """
         found = self.compiled[key]
-        placed = compiler.Weights(self.job.target)
-        placed.place({name: self.arrays[name] for name in found.sample.weights})
-        return loader.program(found.executable, found.sample, placed, self.job.target)
+        target, mesh, layouts = self.job.target, self.mesh, self.layouts
+        executable, entry = found.executable, found.sample
+        if target.absent:
+            target, mesh, layouts = targets.attached("cpu"), None, {}
+            executable = compiler.build(found.program, target).loaded
+            entry = dataclasses.replace(entry, input_layouts={}, output_layouts={})
+        place = placed.places(target, mesh, 1, self.job.model.path)[0]
+        weights = placed.Weights(target, place, layouts)
+        weights.place({name: self.arrays[name] for name in entry.weights})
+        return loader.program(executable, entry, weights, target)
 
 
 class _Skipped(Exception):
@@ -67,6 +83,7 @@ def signature(built: Built, key: str, entry: SignatureEntry) -> dict[str, Any]:
         return {"skipped": str(skipped)}
     return {
         "precision": built.precision.value,
+        "on": "cpu" if job.target.absent else job.target.platform,
         "input_shapes": {name: list(array.shape) for name, array in given.items()},
         "outputs": [error.to_json() | {"ok": error.ok} for error in errors],
     }

@@ -2,8 +2,12 @@
 
 import dataclasses
 import hashlib
+import os
 import platform as host
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from jaxlib import version as jaxlib_version
@@ -32,15 +36,22 @@ class Target:
     """As the device names itself: `cpu`, `NVIDIA H100 80GB HBM3`, `TPU v5 lite`."""
     num_devices: int
     fingerprint: str
-    """jaxlib version, runtime version, device kind and (on CPU) instruction set, hashed."""
+    """jaxlib version, runtime version, device kind and (on CPU) instruction set, hashed.
+
+    How many devices there are, and how they are wired, is no part of it: `topology` tells.
+    """
     features: str
     """What went into the fingerprint, for people."""
+    topology: str = ""
+    """The slice or GPUs by name, `v5e:2x4`, where it is known; `cpu:8` for emulated devices."""
+    absent: bool = False
+    """Its devices are elsewhere: programs are compiled for them and cannot be run."""
     vector_bits: int = NARROW
     """Of the vectors in XLA:CPU's own loops; products of matrices choose theirs at run time."""
 
     def describe(self) -> str:
         kind = "" if self.device_kind == self.platform else f" ({self.device_kind})"
-        return f"{self.platform}{kind}"
+        return f"{self.topology or self.platform}{kind}"
 
     @property
     def compiler_options(self) -> dict[str, str | bool]:
@@ -51,10 +62,22 @@ class Target:
 
 
 def platform_of(name: str) -> str:
-    """`gpu` → `cuda`; raises UsageError for a name that is none of PLATFORMS."""
-    if name not in PLATFORMS:
-        raise UsageError(f"device {name!r}: want one of {', '.join(PLATFORMS)}")
-    return PLATFORMS[name]
+    """`gpu` → `cuda`, `cpu:8` → `cpu`; raises UsageError for a name that is none of PLATFORMS."""
+    if name not in PLATFORMS and emulated(name) is None:
+        raise UsageError(
+            f"device {name!r}: want one of {', '.join(PLATFORMS)}, cpu:N for N emulated devices, "
+            "or a chip that `jaxrt targets` lists, such as v5e:2x4"
+        )
+    return PLATFORMS[name.partition(":")[0]]
+
+
+def emulated(name: str) -> int | None:
+    """How many devices the host is to show: 8 of `cpu:8`; None for other names."""
+    found = _EMULATED.fullmatch(name)
+    return int(found[1]) if found else None
+
+
+_EMULATED = re.compile(r"cpu:([1-9][0-9]{0,2})")
 
 
 def devices(platform: str) -> list[jax.Device]:
@@ -70,40 +93,77 @@ def devices(platform: str) -> list[jax.Device]:
         ) from None
 
 
-def attached(platform: str) -> Target:
-    """The target of the first attached device; raises DeviceError when there is none."""
-    device = devices(platform)[0]
-    client = device.client
-    features = [f"jaxlib {jaxlib_version.__version__}", platform, client.platform_version]
+def attached(platform: str, count: int = 1) -> Target:
+    """The target of the first `count` attached devices; raises DeviceError when there are fewer."""
+    found = devices(platform)
+    if len(found) < count:
+        raise DeviceError(
+            f"device {platform}:{count}: only {len(found)} are attached to this process"
+        )
+    device = found[0]
     bits = NARROW
     if platform == "cpu":
         cpuinfo = Path("/proc/cpuinfo")
-        features += [host.machine(), cpu_features(cpuinfo)]
+        features = [f"jaxlib {jaxlib_version.__version__}", platform]
+        features += [device.client.platform_version, host.machine(), cpu_features(cpuinfo)]
         bits = vector_bits(cpuinfo)
     else:
-        features += [device.device_kind, str(getattr(device, "compute_capability", ""))]
-    text = "; ".join(f for f in features if f)
+        features = accelerator_features(device)
     return Target(
         platform=platform,
         device_kind=device.device_kind,
-        num_devices=1,
-        fingerprint=hashlib.sha256(text.encode()).hexdigest()[:16],
-        features=text,
+        num_devices=count,
+        fingerprint=fingerprint(features),
+        features=spelled(features),
+        topology=f"{platform}:{count}" if count > 1 else "",
         vector_bits=bits,
     )
+
+
+def accelerator_features(device: Any) -> list[str]:
+    """What executables for a TPU or GPU depend on, of an attached device or one described.
+
+    The runtime's version names libtpu's build or CUDA's; attached and described clients of one
+    plugin agree in it, but for the first line that some versions of jaxlib put before it.
+    """
+    version = device.client.platform_version.removeprefix("PJRT C API\n")
+    return [
+        f"jaxlib {jaxlib_version.__version__}",
+        PLATFORMS.get(device.platform, device.platform),
+        version,
+        device.device_kind,
+        str(getattr(device, "compute_capability", "")),
+    ]
+
+
+def spelled(features: Sequence[str]) -> str:
+    """One line for people."""
+    return "; ".join(" ".join(f.split()) for f in features if f)
+
+
+def fingerprint(features: Sequence[str]) -> str:
+    return hashlib.sha256(spelled(features).encode()).hexdigest()[:16]
 
 
 def select(device: str) -> Target:
     """The target behind `--device`; platforms nobody asked for are not even initialised.
 
-    To be called before anything else uses jax. Raises UsageError, DeviceError.
+    To be called before anything else uses jax. `cpu:8` shows the host as eight devices, to try
+    plans on. Raises UsageError, DeviceError.
     """
     platform = platform_of(device)
+    count = emulated(device)
+    if count is not None:
+        kept = [f for f in os.environ.get("XLA_FLAGS", "").split() if not f.startswith(_EMULATE)]
+        os.environ["XLA_FLAGS"] = " ".join([*kept, f"{_EMULATE}={count}"])
     jax.config.update("jax_platforms", platform if platform == "cpu" else f"{platform},cpu")
     # A CPU program runs on the thread that calls it, which waits for the answer anyway: handing it
     # to another thread costs 40 µs, more than a small model.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    return attached(platform)
+    return attached(platform, count or 1)
+
+
+_EMULATE = "--xla_force_host_platform_device_count"
 
 
 def cpu_features(cpuinfo: Path) -> str:

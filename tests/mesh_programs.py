@@ -197,7 +197,7 @@ def main(name: str, topology: str) -> None:
             "mesh": str(plan.mesh),
             "error": float(np.max(np.abs(answer - wanted)) / np.max(np.abs(wanted))),
             "expected": dict(collections.Counter(c.kind for c in plan.collectives)),
-            "compiled": collectives.counts(compiled.as_text()),
+            "compiled": collectives.counts(collectives.found(compiled.as_text())),
             "share": plan.weight_bytes / total,
             "held": held / total,
         }

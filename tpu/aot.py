@@ -17,10 +17,11 @@ from jax import export
 from jax.experimental import topologies
 
 from jaxrt.compiler import EXPORTED_CUSTOM_CALLS, Stats, stats
-from jaxrt.errors import DeviceError
+from jaxrt.errors import ConversionError, DeviceError
+from jaxrt.mesh import Spec
 from jaxrt.program import Program
-from jaxrt.tpu import collectives
 from jaxrt.tpu.apply import mesh_of, sharded
+from jaxrt.tpu.collectives import Found, counts, found
 from jaxrt.tpu.plan import Plan
 from jaxrt.tpu.topology import Topology
 
@@ -46,6 +47,12 @@ class Compiled:
     """Of one device."""
     collectives: Mapping[str, int]
     """Kind → how many are in the compiled program."""
+    exchanges: tuple[Found, ...]
+    """Each of them."""
+    results: tuple[Spec, ...]
+    """Layouts of the results."""
+    loaded: Any
+    """The executable, to be run in this process; None where its devices are elsewhere."""
 
 
 def devices(topology: Topology) -> Sequence[Any]:
@@ -59,29 +66,38 @@ def devices(topology: Topology) -> Sequence[Any]:
     for name, value in _LIBTPU.items():
         os.environ.setdefault(name, value)
     try:
-        found = topologies.get_topology_desc(**topology.description()).devices
+        described = topologies.get_topology_desc(**topology.description())
     except (jax.errors.JaxRuntimeError, RuntimeError, NotImplementedError) as error:
         raise DeviceError(
             f"{topology.name}: the compiler knows no such slice ({str(error).splitlines()[0]}); "
             "`jaxrt targets` lists what there is"
         ) from error
-    return tuple(found)
+    return tuple(described.devices)
 
 
-def compile_for(program: Program, plan: Plan, topology: Topology) -> Compiled:
+def compile_for(
+    program: Program, plan: Plan, topology: Topology, attached: Sequence[Any] | None = None
+) -> Compiled:
     """Lowers once; the executable is compiled from the bytes that are kept as portable.
 
-    Raises DeviceError, with how much is missing, for a program that does not fit the memory.
+    `attached`: devices of this machine to compile for. Raises DeviceError, with how much is
+    missing, for a program that does not fit the memory; ConversionError for one that the platform
+    cannot run.
     """
     started = time.perf_counter()
-    mesh = mesh_of(plan.mesh, devices(topology))
+    platform = topology.chip.platform
+    mesh = mesh_of(plan.mesh, devices(topology) if attached is None else attached)
     with jax.enable_x64(True):
         laid_out = sharded(program, plan, mesh)
-        exported = export.export(
-            laid_out.jit(),
-            platforms=(topology.chip.platform,),
-            disabled_checks=EXPORTED_CUSTOM_CALLS,
-        )(*program.avals)
+        try:
+            exported = export.export(
+                laid_out.jit(), platforms=(platform,), disabled_checks=EXPORTED_CUSTOM_CALLS
+            )(*program.avals)
+        except (NotImplementedError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConversionError(
+                f"signature {program.signature!r} does not lower for {platform}: {reason}"
+            ) from error
         lowered = jax.jit(exported.call, in_shardings=laid_out.arguments, keep_unused=True).lower(
             *exported.in_avals
         )
@@ -90,20 +106,26 @@ def compile_for(program: Program, plan: Plan, topology: Topology) -> Compiled:
         except jax.errors.JaxRuntimeError as error:
             raise _refusal(program, plan, topology, str(error)) from error
     executable: Any = compiled.runtime_executable()
+    exchanges = tuple(found(compiled.as_text() or ""))
     return Compiled(
         portable=bytes(exported.serialize()),
         executable=bytes(executable.serialize()),
         stats=stats(compiled, time.perf_counter() - started),
-        collectives=collectives.counts(compiled.as_text() or ""),
+        collectives=counts(exchanges),
+        exchanges=exchanges,
+        results=laid_out.results_as,
+        loaded=None if attached is None else executable,
     )
 
 
-def _refusal(program: Program, plan: Plan, topology: Topology, text: str) -> DeviceError:
+def _refusal(
+    program: Program, plan: Plan, topology: Topology, text: str
+) -> DeviceError | ConversionError:
     where = f"signature {program.signature!r} on {topology.name} ({plan.label}, mesh {plan.mesh})"
-    found = _NEEDED.search(text)
-    if found is None or "RESOURCE_EXHAUSTED" not in text:
-        return DeviceError(f"{where}: XLA does not compile it: {text.splitlines()[0]}")
-    needed, room = _nbytes(found[1], found[2]), _nbytes(found[3], found[4])
+    sizes = _NEEDED.search(text)
+    if sizes is None or "RESOURCE_EXHAUSTED" not in text:
+        return ConversionError(f"{where}: XLA does not compile it: {text.splitlines()[0]}")
+    needed, room = _nbytes(sizes[1], sizes[2]), _nbytes(sizes[3], sizes[4])
     return DeviceError(
         f"{where}: it takes {needed / 2**30:.2f} GiB of a device that has {room / 2**30:.2f} GiB, "
         f"{(needed - room) / 2**30:.2f} GiB too much; take a larger slice, chips with more memory "

@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxrt.mesh import DATA, MODEL, MeshShape, Spec
 from jaxrt.passes.rewrite import evaluate, inline
 from jaxrt.program import Program
+from jaxrt.tpu.layout import whole
 from jaxrt.tpu.plan import Plan
 
 
@@ -22,6 +23,8 @@ class Sharded:
     function: Any
     arguments: tuple[NamedSharding, ...]
     results: tuple[NamedSharding, ...]
+    results_as: tuple[Spec, ...]
+    """The layouts of the results."""
 
     def jit(self) -> Any:
         """The jitted function: to be lowered with the program's avals."""
@@ -61,7 +64,7 @@ def sharded(program: Program, plan: Plan, mesh: Mesh) -> Sharded:
         results = list(found) if eqn.primitive.multiple_results else [found]
         for number, result in enumerate(results):
             spec = plan.constraints.get((numbers[id(eqn)], number))
-            if spec is not None:
+            if spec is not None and mesh.size > 1:
                 results[number] = held(result, spec)
         return results
 
@@ -70,13 +73,18 @@ def sharded(program: Program, plan: Plan, mesh: Mesh) -> Sharded:
 
     arguments = [*(plan.weights[n] for n in program.weight_names)]
     arguments += [plan.inputs[n] for n in program.input_names]
-    batches = {a.shape[0] for a in program.input_avals if a.shape}
-    results = [
-        (DATA,) if plan.batch_split and a.shape and a.shape[0] in batches else ()
-        for a in program.output_avals
-    ]
+    results = [_result(aval.shape, program, plan) for aval in program.output_avals]
     return Sharded(
         function=function,
         arguments=tuple(named(spec) for spec in arguments),
         results=tuple(named(spec) for spec in results),
+        results_as=tuple(results),
     )
+
+
+def _result(shape: Sequence[int], program: Program, plan: Plan) -> Spec:
+    batches = {a.shape[0] for a in program.input_avals if a.shape}
+    by_rows = plan.batch_split and shape and shape[0] in batches
+    if not by_rows or shape[0] % plan.mesh.data:
+        return whole(len(shape))
+    return (DATA, *whole(len(shape) - 1))

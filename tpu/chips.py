@@ -15,7 +15,7 @@ class Chip:
     title: str
     """As its maker writes it."""
     platform: str
-    """tpu or cuda."""
+    """tpu or cuda; cpu for emulated ones."""
     bf16_flops: float
     f32_flops: float
     """Of matrix products in full f32: on a TPU six bf16 passes, on a GPU its scalar cores."""
@@ -108,3 +108,17 @@ TPUS: Mapping[str, Chip] = {
         ),
     )
 }
+
+EMULATED = Chip(
+    name="cpu",
+    title="emulated device",
+    platform="cpu",
+    bf16_flops=197e12,
+    f32_flops=197e12 / 6,
+    memory_bytes=16 * GIB,
+    memory_bandwidth=819e9,
+    link_bandwidth=50e9,
+    links=4,
+    source="none: a host that shows itself as several devices, planned for as TPU v5e",
+)
+"""What `--device cpu:8` is eight of."""

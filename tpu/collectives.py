@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 KINDS = ("all-reduce", "all-gather", "all-to-all", "reduce-scatter", "collective-permute")
 
@@ -39,9 +39,9 @@ def found(hlo: str) -> Iterator[Found]:
             )
 
 
-def counts(hlo: str) -> dict[str, int]:
+def counts(exchanges: Iterable[Found]) -> dict[str, int]:
     """Kind → how many there are."""
-    return dict(collections.Counter(exchange.kind for exchange in found(hlo)))
+    return dict(collections.Counter(exchange.kind for exchange in exchanges))
 
 
 def _nbytes(text: str) -> int:

@@ -5,7 +5,7 @@ import dataclasses
 from jaxrt.mesh import MeshShape
 from jaxrt.tpu.chips import Chip
 from jaxrt.tpu.layout import Collective
-from jaxrt.tpu.propagation import Walk
+from jaxrt.tpu.propagation import Unit, Walk
 
 HOP = 1e-6
 """Seconds that one step of an exchange takes beside its bytes, on a TPU or over NVLink."""
@@ -21,6 +21,10 @@ class Estimate:
     """Arithmetic or memory traffic, whichever takes longer, equation by equation."""
     exchange: float
     exchanges: int
+    flops: float
+    """On one device."""
+    flop_seconds: float
+    """What they alone take."""
 
     @property
     def seconds(self) -> float:
@@ -32,13 +36,34 @@ def estimate(walk: Walk, chip: Chip, *, bf16: bool) -> Estimate:
 
     `bf16`: products are computed, and weights and activations held, in bfloat16.
     """
-    share = 1 / chip.devices
-    rate = (chip.bf16_flops if bf16 else chip.tf32_flops or chip.f32_flops) * REACHED * share
-    bandwidth = chip.memory_bandwidth * REACHED * share
+    share = REACHED / chip.devices
+    bandwidth = chip.memory_bandwidth * share
     scale = 0.5 if bf16 else 1.0
-    compute = sum(max(w.flops / rate, w.nbytes * scale / bandwidth) for w in walk.work)
+    flop_seconds = [w.flops / (rate(chip, w.unit, bf16=bf16) * share) for w in walk.work]
+    compute = sum(
+        max(seconds, w.nbytes * scale / bandwidth)
+        for w, seconds in zip(walk.work, flop_seconds, strict=True)
+    )
     exchange = sum(collective_seconds(c, walk.mesh, chip, scale) for c in walk.collectives)
-    return Estimate(compute=compute, exchange=exchange, exchanges=len(walk.collectives))
+    return Estimate(
+        compute=compute,
+        exchange=exchange,
+        exchanges=len(walk.collectives),
+        flops=sum(w.flops for w in walk.work),
+        flop_seconds=sum(flop_seconds),
+    )
+
+
+def rate(chip: Chip, unit: Unit, *, bf16: bool) -> float:
+    """Peak operations per second of one chip; f32 operands may be rounded where `bf16` says so.
+
+    A TPU rounds f32 operands to bf16 unless a program asks for all bits, a GPU to TF32.
+    """
+    if unit is Unit.INT8:
+        return chip.int8_ops or chip.bf16_flops
+    if unit is Unit.BF16 or (unit is Unit.DEFAULT and (bf16 or chip.platform == "tpu")):
+        return chip.bf16_flops
+    return chip.f32_flops if unit is Unit.EXACT else chip.tf32_flops or chip.f32_flops
 
 
 def collective_seconds(

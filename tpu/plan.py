@@ -75,12 +75,11 @@ def inlined(program: Program) -> Inlined:
 
 
 def candidates(
-    inlined_program: Inlined, topology: Topology, forced: Mapping[str, Spec] | None = None
+    inlined_program: Inlined, devices: int, forced: Mapping[str, Spec] | None = None
 ) -> Iterator[Candidate]:
     """From the batch split over all devices to the weights split over all of them."""
     variables = inlined_program.weight_variables
     chosen = {variables[name]: spec for name, spec in (forced or {}).items()}
-    devices = topology.devices
     yield Candidate(
         label="batch split",
         mesh=MeshShape(data=devices),
@@ -144,16 +143,21 @@ def plans(
     bf16: bool,
     weight_scale: float = 1.0,
     forced: Mapping[str, Spec] | None = None,
+    devices: int | None = None,
+    mesh: MeshShape | None = None,
 ) -> list[Plan]:
     """Every candidate whose weights fit a device, fastest first.
 
-    `weight_scale`: bytes of a weight as stored, to those of the program. Raises DeviceError that
-    says by how much the best one is too large.
+    `weight_scale`: bytes of a weight as stored, to those of the program. `devices`: how many to
+    use, all of the topology when left out; `mesh`: the only one to consider. Raises DeviceError
+    that says by how much the best one is too large.
     """
     found = inlined(program)
+    used = mesh.devices if mesh else devices or topology.devices
     made = [
         lay_out(found, _refined(found, c, topology, bf16=bf16), topology, bf16=bf16)
-        for c in candidates(found, topology, forced)
+        for c in candidates(found, used, forced)
+        if mesh is None or c.mesh == mesh
     ]
     room = topology.device_bytes * ROOM
     fitting_plans = [plan for plan in made if plan.weight_bytes * weight_scale <= room]

@@ -11,6 +11,7 @@ the latter exchanges anything: one all-reduce.
 """
 
 import dataclasses
+import enum
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -57,6 +58,16 @@ class Policy:
     """Weights, by variable, whose layout the user chose."""
 
 
+class Unit(enum.Enum):
+    """Which of a chip's rates a product runs at."""
+
+    DEFAULT = "default"
+    """f32 operands that the chip may round."""
+    EXACT = "exact"
+    BF16 = "bf16"
+    INT8 = "int8"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
     """What one equation costs one device."""
@@ -64,6 +75,7 @@ class Work:
     flops: float
     nbytes: float
     scope: str
+    unit: Unit = Unit.DEFAULT
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -127,8 +139,8 @@ class Walk:
         """Has the compiler keep to the layout of a result of the equation at hand."""
         self.constraints[self.number, result] = spec
 
-    def cost(self, flops: float, nbytes: float) -> None:
-        self.work.append(Work(flops=flops, nbytes=nbytes, scope=self.scope))
+    def cost(self, flops: float, nbytes: float, unit: Unit = Unit.DEFAULT) -> None:
+        self.work.append(Work(flops=flops, nbytes=nbytes, scope=self.scope, unit=unit))
 
     def local_bytes(self, aval: Any, spec: Spec) -> float:
         nbytes: int = math.prod(aval.shape) * aval.dtype.itemsize

@@ -4,9 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jax import lax
+
 from jaxrt.mesh import MODEL, Spec
 from jaxrt.tpu.layout import fitting, reshard, whole
-from jaxrt.tpu.propagation import Free, Layout, Rule, Walk
+from jaxrt.tpu.propagation import Free, Layout, Rule, Unit, Walk
 
 
 def _dot(state: Walk, eqn: Any) -> list[Layout]:
@@ -133,6 +135,7 @@ def _product(
         state.local_bytes(left, specs[0])
         + state.local_bytes(right, specs[1])
         + state.local_bytes(out_aval, out),
+        _unit(eqn),
     )
     return [out]
 
@@ -188,8 +191,22 @@ def _convolved(state: Walk, eqn: Any, given: Spec, kernel: Spec, groups: int) ->
         state.local_bytes(lhs, given)
         + state.local_bytes(rhs, kernel)
         + state.local_bytes(out_aval, out),
+        _unit(eqn),
     )
     return [out]
+
+
+def _unit(eqn: Any) -> Unit:
+    """By the dtypes of a product's operands, and the precision it asks for."""
+    sizes = [atom.aval.dtype.itemsize for atom in eqn.invars]
+    if max(sizes) == 1:
+        return Unit.INT8
+    if max(sizes) == 2:
+        return Unit.BF16
+    precision = eqn.params.get("precision")
+    found = precision if isinstance(precision, tuple) else (precision,)
+    exact = max(sizes) > 4 or lax.Precision.HIGHEST in found
+    return Unit.EXACT if exact else Unit.DEFAULT
 
 
 def _gather(state: Walk, eqn: Any) -> list[Layout]:

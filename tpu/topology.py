@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxrt.errors import UsageError
-from jaxrt.tpu.chips import TPUS, Chip
+from jaxrt.tpu.chips import EMULATED, TPUS, Chip
 from jaxrt.tpu.gpus import GPUS
 
 _ALIASES = {
@@ -73,7 +73,7 @@ class Topology:
         return self.chip.memory_bytes // self.chip.devices
 
     def description(self) -> Mapping[str, Any]:
-        """Arguments of `jax.experimental.topologies.get_topology_desc`."""
+        """Arguments of `jax.experimental.topologies.get_topology_desc`; not of emulated ones."""
         if self.chip.platform == "tpu":
             return {
                 "platform": "tpu",
@@ -91,6 +91,34 @@ class Topology:
 def known_chips() -> dict[str, Chip]:
     """Every kind of chip by its name, TPUs first."""
     return {**TPUS, **{name: gpu.chip for name, gpu in GPUS.items()}}
+
+
+_KINDS = {
+    "TPU v4": "v4",
+    "TPU v5 lite": "v5e",
+    "TPU v5e": "v5e",
+    "TPU v5": "v5p",
+    "TPU v5p": "v5p",
+    "TPU v6 lite": "v6e",
+    "TPU v6e": "v6e",
+    "TPU7x": "tpu7x",
+}
+"""JAX's `device_kind` → chip."""
+
+
+def of_devices(device_kind: str, count: int) -> Topology | None:
+    """Attached devices, by what JAX says of them: chips in a row; None for kinds not known here."""
+    if device_kind == "cpu":
+        return Topology(chip=EMULATED, bounds=(count,))
+    names = _KINDS | {gpu.device_name: name for name, gpu in GPUS.items()}
+    chip = known_chips().get(names.get(device_kind, ""))
+    if chip is None:
+        return None
+    chips = max(count // chip.devices, 1)
+    if chip.platform == "cuda":
+        return Topology(chip=chip, bounds=(chips,))
+    shapes = _FLAT if chip.links == 4 else _CUBE
+    return Topology(chip=chip, bounds=shapes.get(chips, (chips, *shapes[1][1:])))
 
 
 def parse(name: str) -> Topology:

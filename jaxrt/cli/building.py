@@ -12,16 +12,19 @@ from jaxrt import digest, remote, warmups
 from jaxrt.artifact import ArtifactWriter, open_artifact
 from jaxrt.buckets import Buckets
 from jaxrt.cli import copies, extras, options
+from jaxrt.cli.compression import wanted
 from jaxrt.cli.console import Steps
+from jaxrt.cli.flags.compression import CompressionFlags
 from jaxrt.converters import build as builder
 from jaxrt.converters import planning
 from jaxrt.converters.worker import Bridge
 from jaxrt.errors import ModelError, UsageError
+from jaxrt.layouts import LayOut
 from jaxrt.manifest import Manifest
 from jaxrt.passes.precision import Precision, Rounding
 from jaxrt.serving.engine import source
 from jaxrt.target import Target
-from jaxrt.tuning.optimizer import Passes, optimizer
+from jaxrt.tuning.optimizer import PASSES, Passes, optimizer
 from jaxrt.tuning.tuner import Autotune
 
 TUNING = "tuning"
@@ -106,6 +109,7 @@ def choose(
     passes: Passes | None = None,
     fallback: bool = True,
     served: bool = False,
+    compression: CompressionFlags = CompressionFlags(),
 ) -> builder.Options:
     """The options of a build; shapes of a warm-up file in the SavedModel become planned ones.
 
@@ -128,6 +132,7 @@ def choose(
         passes=passes or Passes(),
         fallback=fallback,
         observed=observed,
+        compression=wanted(compression, path),
     )
 
 
@@ -153,6 +158,7 @@ def build(
     steps: Steps,
     allow_empty: bool = False,
     choices: Path | None = None,
+    lay_out: LayOut | None = None,
 ) -> tuple[Manifest, dict[str, Any]]:
     """Compiles `model` into `destination`; gives the manifest and the report.
 
@@ -176,11 +182,26 @@ def build(
             steps=steps,
             allow_empty=allow_empty,
             optimize=optimizer(
-                target, chosen.passes, cache=choices or copies.default_cache() / TUNING
+                target,
+                _suited(chosen.passes, target),
+                cache=choices or copies.default_cache() / TUNING,
             ),
+            lay_out=lay_out,
         )
     with open_artifact(destination, verify=False) as artifact:
         return manifest, artifact.report()
+
+
+PORTABLE = ("resize", "batch-norm")
+"""Passes that do work away, wherever it runs; the others are for how XLA:CPU runs it."""
+
+
+def _suited(chosen: Passes, target: Target) -> Passes:
+    """Without what suits one CPU alone, on other devices and on a mesh."""
+    if target.platform == "cpu" and target.num_devices == 1:
+        return chosen
+    others = [name for name in PASSES if name not in PORTABLE]
+    return dataclasses.replace(chosen, disabled=tuple(dict.fromkeys([*chosen.disabled, *others])))
 
 
 def size_of(directory: Path) -> int:

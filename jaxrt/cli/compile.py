@@ -2,11 +2,13 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import click
 
-from jaxrt.cli import console, options
+from jaxrt.cli import console, devices, options
 from jaxrt.cli.flags.command import FlagCommand
+from jaxrt.cli.flags.compression import CompressionFlags, compression_options
 from jaxrt.cli.gains import gain_tables
 from jaxrt.cli.segments import lines
 from jaxrt.cli.tables import report_tables
@@ -29,6 +31,7 @@ log = logging.getLogger("jaxrt.compile")
     help="The artifact to write; MODEL.jaxrt when left out. One that is there is replaced.",
 )
 @options.compile_options
+@compression_options
 @click.option(
     "--signature",
     "signatures",
@@ -36,7 +39,9 @@ log = logging.getLogger("jaxrt.compile")
     metavar="NAME",
     help="Compile this signature alone. May be given several times.",
 )
-@options.device_option
+@devices.device_option
+@devices.topology_option
+@devices.mesh_options
 @click.option(
     "--check/--no-check",
     default=True,
@@ -65,9 +70,11 @@ def command(
     keep_f32: tuple[str, ...],
     disable_optimizer: bool,
     device: str,
+    topology: str | None,
     check: bool,
     fallback: bool,
     verbose: bool,
+    **meshing: Any,
 ) -> None:
     """Compile the SavedModel in MODEL into an artifact.
 
@@ -78,8 +85,10 @@ def command(
     console.set_up_logging(verbose)
     if disable_optimizer:
         log.warning(options.UNOPTIMIZED)
-    from jaxrt import target  # imports jax: after the arguments were found to be right
-    from jaxrt.cli import building
+    compression = CompressionFlags.taken(meshing)
+    on_mesh = devices.Meshing(**meshing)
+    on_mesh.check()
+    from jaxrt.cli import building  # imports jax: after the arguments were found to be right
 
     location = building.saved_model(model)
     destination = output or Path(f"{location.name}.jaxrt")
@@ -95,11 +104,18 @@ def command(
         optimize=not disable_optimizer,
         passes=building.passes(autotune, disabled_passes, precision, keep_f32),
         fallback=fallback,
+        compression=compression,
     )
-    attached = target.select(device)
+    target = devices.target(device, topology)
     with console.progress(f"compile {location.name}") as steps, building.Bridges() as bridges:
         manifest, report = building.build(
-            location, destination, chosen, target=attached, bridges=bridges, steps=steps
+            location,
+            destination,
+            chosen,
+            target=target,
+            bridges=bridges,
+            steps=steps,
+            lay_out=on_mesh.lay_out(target),
         )
     shown = console.stdout()
     for table in (*report_tables(manifest, report), *gain_tables(report)):

@@ -116,16 +116,6 @@ compile_options = group(
 )
 """What decides which programs are compiled from a SavedModel."""
 
-device_option = click.option(
-    "--device",
-    cls=Flag,
-    section=COMPILING,
-    default="cpu",
-    show_default=True,
-    metavar="cpu|gpu|tpu",
-    help="Where programs are compiled for and run: a device attached to this machine.",
-)
-
 verbose_option = click.option(
     *("-v", "--verbose"),
     cls=Flag,

@@ -11,8 +11,8 @@ import click
 
 from jaxrt import __version__, digest
 from jaxrt.artifact import WEIGHTS
-from jaxrt.cli import console, options
-from jaxrt.cli.flags import accepted, models, network, running
+from jaxrt.cli import console, devices, options
+from jaxrt.cli.flags import accepted, compression, models, network, running
 from jaxrt.cli.flags.command import LenientCommand, given, unknown, unused
 from jaxrt.cli.flags.flag import Flag, truth
 from jaxrt.cli.settings import Settings, resolve
@@ -41,8 +41,10 @@ def _versions(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @network.grpc
 @models.lifecycle
 @running.batching
-@options.device_option
+@devices.device_option
 @options.compile_options
+@compression.compression_options
+@compression.goal_option
 @running.threads
 @running.process
 @accepted.accepted

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from jaxrt.cli import console, options
+from jaxrt.cli import console, devices, options
 from jaxrt.cli.flags.command import FlagCommand
 from jaxrt.cli.tables import error_cells
 from jaxrt.errors import VerificationError
@@ -34,7 +34,7 @@ from jaxrt.errors import VerificationError
     show_default=True,
     help="Of the random inputs.",
 )
-@options.device_option
+@devices.device_option
 @options.verbose_option
 def command(
     artifact: Path, against: Path, tolerance: float | None, seed: int, device: str, verbose: bool
