@@ -18,6 +18,7 @@ from jaxrt.passes.fixed import fixed
 from jaxrt.passes.jaxprs import close, variables
 from jaxrt.passes.prepare import SMALL
 from jaxrt.passes.rewrite import inline
+from jaxrt.passes.rows_control import scan_counts
 from jaxrt.program import Program
 
 F32 = np.dtype(np.float32)
@@ -179,6 +180,15 @@ class _Search:
         )
 
 
+def moved(program: Program) -> Scope:
+    """Top-level variable that is another one moved → that, and how."""
+    return {
+        eqn.outvars[0]: (eqn.invars[0], move)
+        for eqn in program.jaxpr.jaxpr.eqns
+        if (move := move_of(eqn)) and not isinstance(eqn.invars[0], Literal)
+    }
+
+
 def _source(atom: Any, scope: Scope) -> Any:
     """Where an array was before all moves."""
     while atom in scope:
@@ -249,7 +259,7 @@ def bodies(eqn: Any) -> Iterator[tuple[Any, dict[Any, Any]]]:
     match eqn.primitive.name:
         case "scan":
             body = close(params["jaxpr"]).jaxpr
-            count = params["num_consts"]
+            count, _ = scan_counts(eqn)
             yield body, dict(zip(body.invars[:count], given[:count], strict=True))
         case "while":
             body = close(params["body_jaxpr"]).jaxpr

@@ -28,6 +28,10 @@ SMALL = 4096
 PINNED = "prepare"
 """`checkpoint_name(x, PINNED)` is carried at any size: a pass that grows a weight to save time."""
 
+HELD = "held"
+"""`checkpoint_name(x, HELD)` is carried too, and passes take it for an input: it is in few bits,
+and what is computed from it takes more memory."""
+
 VIEWS = frozenset({"reshape", "squeeze", "expand_dims", "broadcast_in_dim"})
 """Free in XLA: done in `apply`, so that an unchanged weight keeps its name and is not copied."""
 
@@ -108,7 +112,7 @@ class _Known:
 
 def _cost(known: _Known, var: Any) -> float:
     eqn = known.makers.get(var)
-    if eqn is not None and eqn.primitive.name == "name" and eqn.params["name"] == PINNED:
+    if eqn is not None and eqn.primitive.name == "name" and eqn.params["name"] in (PINNED, HELD):
         return 0
     size = int(np.prod(var.aval.shape, dtype=np.int64)) * var.aval.dtype.itemsize
     return 0 if size <= SMALL else size

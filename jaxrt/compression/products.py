@@ -1,0 +1,95 @@
+"""Products and convolutions with weights of few bits: scales come after the sum."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jax import lax
+
+from jaxrt.compression.held import Held
+from jaxrt.compression.layers import CONV, Use
+from jaxrt.compression.quantize import F32, rows
+from jaxrt.compression.schemes import Scheme, units
+from jaxrt.target import Target
+
+I32 = np.dtype(np.int32)
+
+
+def product(use: Use, operands: Sequence[Any], held: Held, target: Target) -> Any:
+    """What the equation gives, f32; None where scales cannot come after the sum."""
+    eqn = use.eqn
+    other = operands[1 - use.operand]
+    if other.dtype != F32 or eqn.outvars[0].aval.dtype != F32:
+        return None
+    found = held.moved(use.moves)
+    if found is None or any(found[1].shape[d] != 1 for d in use.axes):
+        return None
+    scheme = held.form.scheme
+    if scheme is Scheme.FP8 and not (units(target).fp8 and use.kind != CONV):
+        scheme = Scheme.INT8  # weights alone
+    both = _convolution if use.kind == CONV else _dot
+    return both(use, other, *found, scheme)
+
+
+def _is_dynamic(scheme: Scheme) -> bool:
+    return scheme in (Scheme.W8A8, Scheme.FP8)
+
+
+def _params(eqn: Any, scheme: Scheme) -> dict[str, Any]:
+    params = dict(eqn.params)
+    if _is_dynamic(scheme):
+        params["precision"] = None
+        params["preferred_element_type"] = I32 if scheme is Scheme.W8A8 else F32
+    return params
+
+
+def _dot(use: Use, other: Any, values: Any, scale: Any, scheme: Scheme) -> Any:
+    eqn, mine = use.eqn, use.operand
+    scales = [_by_dimension(eqn, mine, scale)]
+    if _is_dynamic(scheme):
+        contracted = eqn.params["dimension_numbers"][0][1 - mine]
+        other, by = rows(other, contracted, scheme)
+        scales.append(_by_dimension(eqn, 1 - mine, by))
+    else:
+        values = lax.convert_element_type(values, F32)
+    pair = (other, values) if mine == 1 else (values, other)
+    out = eqn.primitive.bind(*pair, **_params(eqn, scheme))
+    return _scaled(out, scales)
+
+
+def _by_dimension(eqn: Any, operand: int, scale: Any) -> tuple[Any, tuple[int, ...]]:
+    """Scales of an operand without its contracted dimensions, and where they are in the result."""
+    contracted, batch = eqn.params["dimension_numbers"]
+    free = [
+        [d for d in range(v.aval.ndim) if d not in (*contracted[i], *batch[i])]
+        for i, v in enumerate(eqn.invars)
+    ]
+    first = len(batch[0]) + (len(free[0]) if operand == 1 else 0)
+    order = [*batch[operand], *free[operand]]
+    places = (*range(len(batch[0])), *range(first, first + len(free[operand])))
+    moved = lax.transpose(scale, [*order, *contracted[operand]])
+    return lax.reshape(moved, tuple(scale.shape[d] for d in order)), places
+
+
+def _convolution(use: Use, x: Any, values: Any, scale: Any, scheme: Scheme) -> Any:
+    eqn = use.eqn
+    numbers = eqn.params["dimension_numbers"]
+    by_channel = lax.reshape(scale, (math.prod(scale.shape),))
+    scales = [(by_channel, (numbers.out_spec[1],))]
+    if scheme is Scheme.W8A8 and eqn.params["batch_group_count"] == 1:
+        axes = [d for d in range(x.ndim) if d != numbers.lhs_spec[0]]
+        x, by = rows(x, axes, scheme)
+        scales.append((lax.reshape(by, (x.shape[numbers.lhs_spec[0]],)), (numbers.out_spec[0],)))
+    else:
+        scheme = Scheme.INT8
+        values = lax.convert_element_type(values, F32)
+    out = eqn.primitive.bind(x, values, **_params(eqn, scheme))
+    return _scaled(out, scales)
+
+
+def _scaled(out: Any, scales: Sequence[tuple[Any, Sequence[int]]]) -> Any:
+    out = lax.convert_element_type(out, F32)
+    for scale, places in scales:
+        out = lax.mul(out, lax.broadcast_in_dim(scale, out.shape, tuple(places)))
+    return out

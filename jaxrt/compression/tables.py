@@ -1,0 +1,80 @@
+"""Rows looked up in tables of few bits: only what was found is widened."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxrt.compression.held import Held
+from jaxrt.compression.layers import Use
+from jaxrt.compression.quantize import F32, decode_rows
+from jaxrt.compression.schemes import Scheme
+from jaxrt.target import Target
+
+
+def look_up(use: Use, operands: Sequence[Any], held: Held, target: Target) -> Any:
+    """What the equation gives, f32; None where it has no better form."""
+    eqn, indices = use.eqn, operands[1]
+    numbers = eqn.params["dimension_numbers"]
+    if held.form.scheme is Scheme.INT4:
+        return None if use.moves or not held.form.is_table else _packed(eqn, indices, held)
+    found = held.moved(use.moves)
+    if found is None:
+        return None
+    values, scale = found
+    looked = [d for d in range(values.ndim) if d not in numbers.collapsed_slice_dims]
+    rows = lax.convert_element_type(_gather(eqn, values, indices, fill=1), F32)
+    if all(scale.shape[d] == 1 for d in looked):
+        sizes = tuple(
+            min(a, b) for a, b in zip(eqn.params["slice_sizes"], scale.shape, strict=True)
+        )
+        by = _gather(eqn, scale, indices, fill=eqn.params["fill_value"], sizes=sizes)
+        by, dims = lax.convert_element_type(by, F32), tuple(range(rows.ndim))
+    elif all(scale.shape[d] == 1 for d in numbers.collapsed_slice_dims) and not _fills(eqn):
+        by = lax.convert_element_type(lax.squeeze(scale, numbers.collapsed_slice_dims), F32)
+        by, dims = _cut(by, rows.shape, numbers.offset_dims), tuple(numbers.offset_dims)
+    else:
+        return None
+    return None if by is None else lax.mul(rows, lax.broadcast_in_dim(by, rows.shape, dims))
+
+
+def _fills(eqn: Any) -> bool:
+    return bool(eqn.params["mode"] == lax.GatherScatterMode.FILL_OR_DROP)
+
+
+def _cut(scale: Any, shape: Sequence[int], dims: Sequence[int]) -> Any:
+    """None where only a part of each row is looked up: which part is not known."""
+    wanted = tuple(shape[d] for d in dims)
+    same = all(n in (1, w) for n, w in zip(scale.shape, wanted, strict=True))
+    return scale if same else None
+
+
+def _gather(
+    eqn: Any, values: Any, indices: Any, *, fill: Any, sizes: Sequence[int] | None = None
+) -> Any:
+    params = dict(eqn.params)
+    params["fill_value"] = fill if _fills(eqn) else None
+    if sizes is not None:
+        params["slice_sizes"] = tuple(sizes)
+    return eqn.primitive.bind(values, indices, **params)
+
+
+def _packed(eqn: Any, indices: Any, held: Held) -> Any:
+    """Of an int4 table [rows, width]: uint8 [rows, groups, size / 2], bf16 [rows, groups, 1]."""
+    width = held.shape[1]
+    if _fills(eqn) or eqn.params["slice_sizes"] != (1, width):
+        return None
+    count = indices.ndim - 1
+    numbers = lax.GatherDimensionNumbers(
+        offset_dims=(count, count + 1), collapsed_slice_dims=(0,), start_index_map=(0,)
+    )
+    packed, scale = (
+        lax.gather(
+            part, indices, numbers, slice_sizes=(1, *part.shape[1:]), mode=eqn.params["mode"]
+        )
+        for part in held.parts
+    )
+    rows = decode_rows(packed, scale, width)
+    (at,) = eqn.params["dimension_numbers"].offset_dims
+    return jnp.moveaxis(rows, -1, at)
