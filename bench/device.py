@@ -31,6 +31,8 @@ from bench.machine import machine
 from jaxrt.artifact import Artifact, open_artifact
 from jaxrt.entries import ProgramEntry
 from jaxrt.errors import JaxrtError, UsageError
+from jaxrt.manifest import Manifest
+from jaxrt.passes.precision import DEFAULTS
 from jaxrt.specs import SignatureSpec
 from jaxrt.tpu.chips import Chip
 from jaxrt.tpu.gpus import GPUS
@@ -100,6 +102,13 @@ def chip_of(device_kind: str) -> Chip | None:
         if device_kind == gpu.device_name or gpu.chip.title in device_kind:
             return gpu.chip
     return known_chips().get(TPU_KINDS.get(device_kind, ""))
+
+
+def precision_of(manifest: Manifest) -> str:
+    """Of its products: what was chosen, or the platform's own."""
+    passes = manifest.options.get("passes", {})
+    chosen = passes.get("rounding", {}).get("precision")
+    return str(chosen or DEFAULTS[manifest.target.platform].value)
 
 
 def roofline(entry: ProgramEntry, chip: Chip, *, precision: str) -> float | None:
@@ -208,7 +217,7 @@ def measure(
         loaded = loader.load(artifact, attached, open_host=hosts.opener(artifact))
         said.append(f"loaded in {time.perf_counter() - started:.2f} s")
         chip = chip_of(attached.device_kind)
-        precision = str(manifest.options.get("precision", "f32"))
+        precision = precision_of(manifest)
         for one in loaded.entries:
             if one.recompiled:
                 said.append(f"{one.entry.key} was compiled again: {one.recompiled}")

@@ -23,8 +23,11 @@ def test_every_command_that_the_readme_names_says_what_it_takes() -> None:
     text = (ROOT / "bench" / "README.md").read_text()
     (commands,) = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     modules = set(re.findall(r"python -m (bench\.\w+)", commands))
-    assert modules == {"bench.engine", "bench.http_models", "bench.http_compare", "bench.plots"}
-    for module in modules - {"bench.http_models"}:
+    assert modules == {
+        *("bench.engine", "bench.http_models", "bench.http_compare", "bench.plots"),
+        "bench.device",
+    }
+    for module in modules - {"bench.http_models", "bench.device"}:
         flags = set(re.findall(rf"{module} .*", commands)[0].partition("#")[0].split())
         shown = run("-m", module, "--help")
         assert {flag for flag in flags if flag.startswith("--")} <= {*re.findall(r"--\w+", shown)}
@@ -63,6 +66,12 @@ def test_models_are_built_served_profiled_and_timed(tmp_path: Path) -> None:
     assert "| jaxrt |" in shown
     body = tmp_path / "body.json"
     body.write_text(json.dumps({"instances": [[0.5] * 80]}))
+    made, answers = str(tmp_path / "tabular.jaxrt"), str(tmp_path / "answers.npz")
+    run("-m", "bench.device", "record", made, str(tmp_path / "tabular"), answers)
+    quick = ("--answers", answers, "--seconds", "0.1", "--json", str(tmp_path / "device.json"))
+    assert "| program | rows |" in run("-m", "bench.device", "measure", made, *quick)
+    found = json.loads((tmp_path / "device.json").read_text())["found"]
+    assert found and all(one["error"] < 1e-4 and one["latency"] > 0 for one in found)
     profile = run("-m", "bench.http_profile", str(tmp_path / "tabular.jaxrt"), str(body))
     assert "| all of it |" in profile
     engine = ("--models", "mlp", "--rows", "1", "--rounds", "1", "--contenders", "jaxrt,tensorflow")
