@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxrt.buckets import Buckets
+from jaxrt.compression.goals import Wanted
 from jaxrt.converters import planning
 from jaxrt.program import Shapes
 from jaxrt.tuning.optimizer import Passes
@@ -25,6 +26,8 @@ class Options:
     """Compare each signature with TensorFlow once."""
     passes: Passes = Passes()
     """What the `optimize` of a build was made with."""
+    compression: Wanted | None = None
+    """None: weights are kept as they are."""
     fallback: bool = True
     """Keep the SavedModel for shapes that no program takes, where there may be such."""
     observed: Mapping[str, Sequence[Shapes]] = dataclasses.field(default_factory=dict)
@@ -41,6 +44,7 @@ class Options:
             "optimize": self.optimize,
             "check": self.check,
             "passes": self.passes.to_json(),
+            "compression": self.compression and self.compression.to_json(),
             "fallback": self.fallback,
             "observed": {
                 name: [{a: list(s) for a, s in found.items()} for found in shapes]

@@ -103,12 +103,16 @@ def requests(version: Path) -> Iterator[Request]:
     than 1000 records.
     """
     path = version / FILE
-    if not path.is_file():
-        return
+    if path.is_file():
+        yield from requests_of(path, limit=LIMIT)
+
+
+def requests_of(path: Path, *, limit: int | None) -> Iterator[Request]:
+    """The requests of a file, as `requests`; None: however many there are."""
     for number, record in enumerate(records(path)):
-        if number >= LIMIT:
+        if limit is not None and number >= limit:
             raise ModelError(
-                f"Number of warmup records exceeds the maximum ({LIMIT}) at {path}; keep one of "
+                f"Number of warmup records exceeds the maximum ({limit}) at {path}; keep one of "
                 "each shape"
             )
         where = f"{path}: record {number}"

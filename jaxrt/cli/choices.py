@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxrt.cli import options, threads
+from jaxrt.cli.flags.compression import CompressionFlags
 from jaxrt.target import Target
 
 if TYPE_CHECKING:  # imports the converters, which a server of artifacts does without
@@ -28,6 +29,7 @@ class Choices:
     disabled_passes: tuple[str, ...]
     precision: str
     keep_f32: tuple[str, ...]
+    compression: CompressionFlags
     disable_optimizer: bool
     intra_op_threads: int | None
     per_model_batching: bool
@@ -39,7 +41,8 @@ class Choices:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Choices":
         lists = {name: tuple(value[name]) for name in ("shapes", "disabled_passes", "keep_f32")}
-        return cls(**{**value, **lists})
+        compression = CompressionFlags.of(value["compression"])
+        return cls(**{**value, **lists, "compression": compression})
 
     def target(self) -> Target:
         """The device, attached to this process. Raises DeviceError."""
@@ -67,4 +70,5 @@ class Choices:
             passes=building.passes(
                 self.autotune, self.disabled_passes, self.precision, self.keep_f32
             ),
+            compression=self.compression,
         )

@@ -12,6 +12,7 @@ from jaxrt import __version__, digest
 from jaxrt.buckets import Buckets
 from jaxrt.cli import batching, building
 from jaxrt.cli.building import Bridges, SavedModelPath
+from jaxrt.cli.flags.compression import CompressionFlags
 from jaxrt.cli.tables import errors
 from jaxrt.compiler import Weights
 from jaxrt.converters import ondemand
@@ -38,6 +39,7 @@ class Cache:
     optimize: bool = True
     """False: TensorFlow runs every signature as it is."""
     passes: Passes = Passes()
+    compression: CompressionFlags = CompressionFlags()
     per_model_batching: bool = False
     """Whether a batching_params.pbtxt beside a model says which batch sizes it is compiled for."""
 
@@ -119,6 +121,7 @@ class Cache:
             check=True,
             optimize=self.optimize,
             passes=self.passes,
+            compression=self.compression,
             served=True,
         )
 

@@ -36,9 +36,6 @@ accepted = group(
         default=True,
     ),
     _accepted(
-        "allow_compression", "weights are kept as they are, nothing is compressed", default=False
-    ),
-    _accepted(
         "rest_api_num_threads",
         "an event loop answers REST; --num-workers adds processes",
         type=click.IntRange(min=1),

@@ -63,14 +63,20 @@ def text(value: Any) -> str | None:
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def flag(name: str, section: Section, **attributes: Any) -> Decorator:
-    """`--name`, in a section; the attributes are those of `Flag`."""
+def flag(
+    name: str, section: Section, variable: str | None = None, **attributes: Any
+) -> Decorator:
+    """`--name`, in a section; the attributes are those of `Flag`.
+
+    `variable`: what the command has its value as, if that is not its name.
+    """
     default = attributes.get("default")
     attributes.setdefault("show_default", default is not None)
     if isinstance(default, bool):
         written = str(default).lower()
         attributes |= {"type": truth, "metavar": "true|false", "default": written}
-    return click.option(f"--{name}", cls=Flag, section=section, **attributes)
+    names = [f"--{name}", *([variable] if variable else [])]
+    return click.option(*names, cls=Flag, section=section, **attributes)
 
 
 def group(*flags: Decorator) -> Decorator:

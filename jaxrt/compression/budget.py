@@ -1,0 +1,75 @@
+"""How much worse answers may become: the user's budget, in the words of the command line."""
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from jaxrt.compression.errors import OutputError
+from jaxrt.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """Of every output; None: no limit."""
+
+    max_error: float | None = None
+    """Relative RMS error: 0.005 is 0.5 %."""
+    min_agreement: float | None = None
+    """Share of rows that name the same class: 0.999 is 99.9 %."""
+
+    @property
+    def is_given(self) -> bool:
+        return self.max_error is not None or self.min_agreement is not None
+
+    def holds(self, found: Iterable[OutputError]) -> bool:
+        return self.broken(found) is None
+
+    def broken(self, found: Iterable[OutputError]) -> str | None:
+        """The first output that breaks it, and how far; None where it holds."""
+        for error in found:
+            if self.max_error is not None and not error.rms <= self.max_error:
+                return f"output {error.output!r}: error {spell(error.rms)}"
+            agreement = error.agreement
+            if (
+                self.min_agreement is not None
+                and agreement is not None
+                and agreement < self.min_agreement
+            ):
+                return f"output {error.output!r}: agreement {spell(agreement)}"
+        return None
+
+    def __str__(self) -> str:
+        """`error ≤ 0.5 %, agreement ≥ 99.9 %`."""
+        said = []
+        if self.max_error is not None:
+            said.append(f"error ≤ {spell(self.max_error)}")
+        if self.min_agreement is not None:
+            said.append(f"agreement ≥ {spell(self.min_agreement)}")
+        return ", ".join(said) or "none"
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+DEFAULT = Budget(max_error=0.01, min_agreement=0.99)
+"""Where nobody says one and something has to be chosen."""
+
+
+def share(flag: str, text: str) -> float:
+    """`0.5%` or `0.005` → 0.005; raises UsageError for what is no share of the whole."""
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        number = math.nan
+    found = number / 100 if text.endswith("%") else number
+    if not 0 <= found <= 1:
+        raise UsageError(f"{flag} {text!r}: want a share from 0% to 100%, such as 0.5% or 0.005")
+    return found
+
+
+def spell(found: float) -> str:
+    """`0.512 %`, as many digits as matter near 0 and near 1."""
+    if not math.isfinite(found):
+        return str(found)
+    return f"{100 * found:.4g} %"
