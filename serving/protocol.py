@@ -1,7 +1,8 @@
-"""HTTP/1.1 for the REST API: requests read whole, answered in one write, one task each.
+"""HTTP/1.1 for the REST API: requests read whole, answered in one write, by one task each at most.
 
 uvicorn's protocol speaks HTTP, and serves every other path. A request for the
-API skips the ASGI messages, which cost as much as a small prediction.
+API skips the ASGI messages, which cost as much as a small prediction; where its head is known, it
+skips the parser too.
 """
 
 import asyncio
@@ -13,7 +14,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from jaxrt.serving.answer import Answer, Answers, Headers
+from jaxrt.serving.answer import Answer, Answers, Begun, Headers
+from jaxrt.serving.heads import Heads
 from jaxrt.serving.limits import Limits
 from jaxrt.serving.rest.errors import error_body, html_page
 
@@ -35,6 +37,7 @@ class _Exchange:
     """
 
     __slots__ = (
+        "begun",
         "body",
         "disconnected",
         "headers",
@@ -47,9 +50,7 @@ class _Exchange:
         "task",
     )
 
-    def __init__(
-        self, method: str, path: bytes, headers: list[tuple[bytes, bytes]], keep_alive: bool
-    ) -> None:
+    def __init__(self, method: str, path: bytes, headers: Headers, keep_alive: bool) -> None:
         self.method = method
         self.path = path
         self.headers = headers
@@ -60,6 +61,12 @@ class _Exchange:
         self.disconnected = False
         self.message_event = _NOBODY_WAITS
         self.task: asyncio.Task[None] | None = None
+        self.begun: Begun | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether it was read to its end."""
+        return self.task is not None or self.begun is not None
 
 
 class _NobodyWaits:
@@ -82,10 +89,17 @@ class ApiProtocol(HttpToolsProtocol):
         *,
         api: Answers,
         limits: Limits = _DEFAULTS,
+        heads: Heads | None = None,
     ) -> None:
+        """`heads` are shared by the connections of a server; None: `api` answers by tasks alone."""
         super().__init__(config, server_state, app_state, _loop)
         self._api = api
         self._limits = limits
+        self._heads = heads
+        self._between = heads is not None
+        """The parser has seen nothing of another message yet, and may be left out."""
+        self._first: bytes | None = None
+        """What came last, if a message begins with it and none has ended in it."""
         self._exchange: _Exchange | None = None
         """The one being answered."""
         self._barren = 0
@@ -108,13 +122,26 @@ class ApiProtocol(HttpToolsProtocol):
         if self._refused:
             return
         self._heard = self.loop.time()
+        if self._between and self._heads is not None:
+            cycle = self.cycle
+            if (cycle is None or cycle.response_complete) and not self.flow.write_paused:
+                known = self._heads.find(data)
+                if known is not None:
+                    head, body = known
+                    self._barren = 0
+                    self.cycle = exchange = _Exchange(head.method, head.path, head.headers, True)  # type: ignore[assignment]
+                    self._begin(exchange, body, head.about)
+                    return
+                self._first = data
         self._barren += len(data)
         super().data_received(data)
+        self._first = None
         if self._barren > self._limits.head:
             self._refuse(431, b"text/html", html_page(431))
 
     def on_message_begin(self) -> None:
         # The scope is made when it turns out to be needed.
+        self._between = False
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
@@ -173,16 +200,32 @@ class ApiProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if self._refused:
             return
+        first, self._first = self._first, None
         cycle: Any = self.cycle
         if type(cycle) is not _Exchange:
             super().on_message_complete()
-        elif not cycle.response_complete:
-            self._exchange = cycle
-            cycle.task = self.loop.create_task(self._serve(cycle))
+            return
+        self._between = self._heads is not None and cycle.keep_alive
+        if cycle.response_complete:
+            return
+        body = cycle.body[0] if len(cycle.body) == 1 else b"".join(cycle.body)
+        cycle.body.clear()
+        about = None
+        if self._heads is not None and not self.pipeline:
+            about = self._heads.api.about(cycle.method, cycle.path, cycle.headers)
+            if about is not None and first is not None and cycle.keep_alive:
+                self._heads.learn(first, cycle.method, cycle.path, cycle.headers, body, about)
+        self._begin(cycle, body, about)
 
-    async def _serve(self, exchange: _Exchange) -> None:
-        body = exchange.body[0] if len(exchange.body) == 1 else b"".join(exchange.body)
-        exchange.body.clear()
+    def _begin(self, exchange: _Exchange, body: bytes, about: Any) -> None:
+        self._exchange = exchange
+        if about is not None and self._heads is not None:
+            exchange.begun = self._heads.api.begin(about, body, self._answered)
+            if exchange.begun is not None:
+                return
+        exchange.task = self.loop.create_task(self._serve(exchange, body))
+
+    async def _serve(self, exchange: _Exchange, body: bytes) -> None:
         try:
             answer = await self._api.answer(exchange.method, exchange.path, exchange.headers, body)
         except asyncio.CancelledError:
@@ -192,10 +235,20 @@ class ApiProtocol(HttpToolsProtocol):
             self.transport.close()
             raise
         if not exchange.disconnected:
-            self._write(answer, exchange.keep_alive)
-            exchange.response_complete = True
-            self._exchange = None
+            self._answered(answer)
+
+    def _answered(self, answer: Answer) -> None:
+        """The answer to the request that is being answered."""
+        exchange = self._exchange
+        assert exchange is not None  # a client that hung up has cancelled it
+        self._write(answer, exchange.keep_alive)
+        exchange.response_complete = True
+        self._exchange = None
+        if self.pipeline or self.flow.read_paused:
             self.on_response_complete()
+        else:  # without a timer of its own: `_look` ends what is idle
+            self._heard = self.loop.time()
+            self.server_state.total_requests += 1
 
     def _write(self, answer: Answer, keep_alive: bool) -> None:
         head = [_STATUS_LINES[answer.status]]
@@ -261,15 +314,17 @@ class ApiProtocol(HttpToolsProtocol):
         cycle: Any = self.cycle
         if cycle is None or cycle.response_complete:
             return False
-        return cycle.task is not None if type(cycle) is _Exchange else not cycle.more_body
+        return cycle.whole if type(cycle) is _Exchange else not cycle.more_body
 
     def connection_lost(self, exc: Exception | None) -> None:
         exchange, self._exchange = self._exchange, None
         if self._timer is not None:
             self._timer.cancel()
-        if exchange is not None and exchange.task is not None:
+        if exchange is not None:
             exchange.disconnected = True
-            exchange.task.cancel()
+            going = exchange.begun or exchange.task
+            assert going is not None
+            going.cancel()
         super().connection_lost(exc)
 
 

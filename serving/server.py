@@ -17,7 +17,8 @@ from starlette.types import ASGIApp
 
 from jaxrt.errors import UsageError
 from jaxrt.serving import memory
-from jaxrt.serving.answer import Answers
+from jaxrt.serving.answer import Answers, Direct
+from jaxrt.serving.heads import Heads
 from jaxrt.serving.limits import Limits
 from jaxrt.serving.protocol import ApiProtocol
 
@@ -206,7 +207,10 @@ def run(
     `grace_seconds`, or at a second signal, fail. Raises UsageError when the port was taken
     meanwhile.
     """
-    protocol: Any = functools.partial(ApiProtocol, api=api, limits=limits) if api else "httptools"
+    protocol: Any = "httptools"
+    if api is not None:
+        heads = Heads(api) if isinstance(api, Direct) else None
+        protocol = functools.partial(ApiProtocol, api=api, limits=limits, heads=heads)
     config = uvicorn.Config(
         app,
         http=protocol,

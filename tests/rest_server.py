@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -53,6 +54,9 @@ class Echo:
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
+
+    def start(self, signature: str, inputs: HostTensors, **_: Any) -> None:
+        """All has to go through `predict`."""
 
 
 @dataclasses.dataclass(kw_only=True)

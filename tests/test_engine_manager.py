@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,9 @@ class Fake:
         self, signature: str, inputs: HostTensors, *, deadline: float | None
     ) -> HostTensors:
         return inputs
+
+    def start(self, signature: str, inputs: HostTensors, **_: Any) -> None:
+        """All has to go through `predict`."""
 
     async def drain(self, grace: float) -> bool:
         self.grace = grace

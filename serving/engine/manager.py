@@ -59,13 +59,13 @@ class Manager:
 
     def get(self, name: str, *, version: int | None = None, label: str | None = None) -> Drainable:
         """As Models says."""
-        model = self._models.get(name, _Model())
+        model = self._models.get(name) or _Model()
         if label is not None:
             if label not in model.labels:
                 raise InvalidArgument(f"Unrecognized servable version label: {label}")
             version = model.labels[label]
         if version is None:
-            found = max((v for v in model.servables if model.available(v)), default=None)
+            found = max(filter(model.available, model.servables), default=None)
             asked = f"Latest({name})"
         else:
             found = version if model.available(version) else None

@@ -46,10 +46,13 @@ class Queue:
 
     def add(self, tasks: Sequence[Task]) -> None:
         """Appends tasks of one group, none of which is in a queue."""
-        entry = self._groups.setdefault(tasks[0].group, _Group(tasks[0].lane))
+        entry = self._groups.get(tasks[0].group)
+        if entry is None:
+            entry = self._groups[tasks[0].group] = _Group(tasks[0].lane)
         self.batches -= entry.batches
-        entry.tasks.update(dict.fromkeys(tasks))
-        entry.rows += sum(task.rows for task in tasks)
+        for task in tasks:
+            entry.tasks[task] = None
+            entry.rows += task.rows
         self.batches += entry.batches
 
     def remove(self, tasks: Iterable[Task]) -> int:

@@ -14,7 +14,7 @@ from jaxrt.serving.engine.metrics import Metrics
 from jaxrt.serving.engine.queue import Queue
 from jaxrt.serving.engine.runner import Answer, Runner, late
 from jaxrt.serving.engine.servable import HostTensors
-from jaxrt.serving.engine.task import Task, Ticket, cut
+from jaxrt.serving.engine.task import Call, Task, Ticket, cut, group_of
 from jaxrt.serving.engine.turn import Turn, quick
 
 _log = logging.getLogger("jaxrt.serving")
@@ -71,11 +71,17 @@ class Scheduler:
         self._running: dict[int, tuple[Task, ...]] = {}
         self._draining = False
         self._stopping = False
-        self._threads = [
-            threading.Thread(target=self._serve, name=f"jaxrt-{name}-{i}", daemon=True)
-            for i in range(threads)
-        ]
-        for thread in self._threads:
+        self._name = name
+        self._threads: list[threading.Thread] = []
+        self.widen(threads)
+
+    def widen(self, threads: int) -> None:
+        """From now on so many batches at once, or as many as before; from any thread."""
+        with self._changed:
+            named = (f"jaxrt-{self._name}-{i}" for i in range(len(self._threads), threads))
+            new = [threading.Thread(target=self._serve, name=name, daemon=True) for name in named]
+            self._threads += new
+        for thread in new:
             thread.start()
 
     async def submit(
@@ -117,6 +123,32 @@ class Scheduler:
             self._queue.add(tasks)
             self._changed.notify()
         return await self._answer(ticket, tasks, self._arm(ticket, tasks[0]))
+
+    def start(
+        self, lane: Lane, inputs: HostTensors, rows: int, deadline: float | None, call: Call
+    ) -> bool:
+        """Begins a request that will run on the event loop; False: `submit` has to be asked.
+
+        Where a queue has to say no, `submit` says it.
+        """
+        fast = self._quick_lane(lane) if self._quick_seconds else None
+        if not fast or not self._turn.welcomes(fast) or not 0 < rows <= fast.buckets.largest:
+            return False
+        queue = self._turn.queue
+        if self._draining or queue.batches >= self._limit:
+            return False
+        task = Task(
+            lane=fast,
+            inputs=inputs,
+            rows=rows,
+            group=group_of(fast, inputs),
+            arrival=self.clock(),
+            deadline=deadline,
+            ticket=call,
+            part=0,
+        )
+        self._turn.add((task,))
+        return True
 
     def _quick_lane(self, lane: Lane) -> Lane | None:
         if len(lane.seconds) < len(lane.programs):

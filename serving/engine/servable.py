@@ -2,7 +2,7 @@
 
 import dataclasses
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -127,6 +127,27 @@ class Servable(Protocol):
         the queue is full or the server drains, DeadlineExceeded, Unimplemented for a refused
         signature).
         """
+
+    def start(
+        self,
+        signature: str,
+        inputs: HostTensors,
+        *,
+        deadline: float | None,
+        told: Callable[[HostTensors | Exception], None],
+    ) -> "Begun | None":
+        """`predict` for what is soon done: nothing waits, and `told` gets the answer.
+
+        On the event loop, in a later turn than this one; None, and nothing has happened, if
+        `predict` has to be asked. Raises InvalidArgument for what `predict` would refuse.
+        """
+
+
+class Begun(Protocol):
+    """A request that was begun."""
+
+    def cancel(self) -> object:
+        """Nobody waits for the answer any more, and nobody is told it."""
 
 
 class Models(Protocol):

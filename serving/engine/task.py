@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 import numpy as np
 
@@ -22,6 +22,11 @@ class Ticket:
         """Nobody waits any more: do not start it, discard what runs. Set once, never cleared."""
         self._parts: list[HostTensors | None] = [None] * parts
         self._missing = set(range(parts)) if parts > 1 else set()
+
+    @property
+    def done(self) -> bool:
+        """Whether the caller has an answer, or left."""
+        return self.future.done()
 
     def deliver(self, part: int, outputs: HostTensors) -> HostTensors | None:
         """Keeps one part; the whole answer once the last one is here."""
@@ -45,9 +50,40 @@ class Ticket:
             self.future.set_result(answer)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+Told = Callable[["HostTensors | Exception"], None]
+"""Is told the answer to a request, on the event loop."""
+
+
+class Call(Ticket):
+    """A request of one part whose caller is called back: no future, and no task that waits."""
+
+    def __init__(self, told: Told) -> None:
+        self.dropped = False
+        self._told = told
+
+    @property
+    def done(self) -> bool:
+        return self.dropped
+
+    def deliver(self, part: int, outputs: HostTensors) -> HostTensors:
+        return outputs
+
+    def settle(self, answer: HostTensors | Exception) -> None:
+        if not self.dropped:
+            self.dropped = True
+            self._told(answer)
+
+    def cancel(self) -> None:
+        """The caller left: it is told nothing any more."""
+        self.dropped = True
+
+
+@dataclasses.dataclass(kw_only=True, slots=True, eq=False)
 class Task:
-    """Rows of one request that run together; a request above the largest bucket is several."""
+    """Rows of one request that run together; a request above the largest bucket is several.
+
+    Never changed; not frozen, which would cost each request a microsecond and a half.
+    """
 
     lane: Lane
     inputs: HostTensors
@@ -66,7 +102,7 @@ def cut(
     ticket: Ticket, sizes: list[int],
 ) -> list[Task]:  # fmt: skip
     """One request → its tasks, `sizes` rows each, in order; the arrays are views."""
-    group = _group(lane, inputs)
+    group = group_of(lane, inputs)
     tasks = []
     start = 0
     for part, size in enumerate(sizes):
@@ -94,7 +130,7 @@ def _piece(lane: Lane, inputs: HostTensors, start: int, end: int) -> HostTensors
 _COMPARED = 4096
 
 
-def _group(lane: Lane, inputs: HostTensors) -> Hashable:
+def group_of(lane: Lane, inputs: HostTensors) -> Hashable:
     """The lane, and the values of its shared inputs: by bits, so that NaN equals itself."""
     if not lane.shared:
         return lane.key

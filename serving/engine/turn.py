@@ -52,7 +52,7 @@ class Turn:
         """One batch: the loop reads and writes before the next one."""
         self._called = False
         # Cancelled in this turn: the task that asked has not had its own turn yet.
-        self.queue.remove([task for task in self.queue if task.ticket.future.done()])
+        self.queue.remove([task for task in self.queue if task.ticket.done])
         decision = decide(self.queue.lines(), self._clock(), timeout=0.0)
         self.queue.remove(decision.expired)
         self.queue.remove(decision.batch)

@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 
 from jaxrt.buckets import Buckets
-from jaxrt.errors import InvalidArgument, Unavailable, Unimplemented
+from jaxrt.errors import DeadlineExceeded, InvalidArgument, Unavailable, Unimplemented
 from jaxrt.program import Shapes
 from jaxrt.serving.engine.batchpool import BatchPool
 from jaxrt.serving.engine.fallback import Fallback, NoProgram
@@ -27,6 +27,7 @@ from jaxrt.serving.engine.servable import (
     StagePrograms,
 )
 from jaxrt.serving.engine.session import Session
+from jaxrt.serving.engine.task import Call, Told
 from jaxrt.serving.engine.unplanned import Compiled, Refused, Unplanned
 from jaxrt.serving.monitoring import families
 from jaxrt.serving.monitoring.calls import Calls
@@ -69,6 +70,7 @@ class Version:
         self.version = version
         self.signatures: Mapping[str, SignatureSpec] = {k: s.spec for k, s in signatures.items()}
         self.scheduler = scheduler
+        self._titles = {k: title(name, version, k) for k in signatures}
         self._session: Session | None = None
         if batching is not None:
             self._session = Session(self.signatures, *batching, _unowned(self._whole))
@@ -118,16 +120,50 @@ class Version:
             raise Unavailable(
                 f"model {self.name} version {self.version} is shutting down; try again"
             )
-        self._serving += 1
-        self._in_flight.set(self._serving)
-        self._idle.clear()
+        self._depart()
         try:
             return await self._predict(signature, inputs, deadline)
         finally:
-            self._serving -= 1
-            self._in_flight.set(self._serving)
-            if not self._serving:
-                self._idle.set()
+            self._arrive()
+
+    def start(
+        self, signature: str, inputs: HostTensors, *, deadline: float | None, told: Told
+    ) -> Call | None:
+        """As Servable says: where one program that runs on the event loop is all there is to do."""
+        planned = self._planned.get(signature)
+        if (
+            planned is None
+            or self._draining
+            or self._session is not None
+            or signature in self._refused
+            or signature not in self.signatures
+        ):
+            return None
+        spec = planned.spec
+        check(self._titles[signature], spec, inputs)
+        shapes = {alias: inputs[alias].shape for alias in spec.inputs}
+        lane, rows = planned.route(shapes, planned.values(inputs))
+        if lane is None:
+            return None
+        if lane.rows is Rows.DEPENDENT:
+            rows = 1
+        call = _Flight(self, told)
+        if not rows or not self.scheduler.start(lane, inputs, rows, deadline, call):
+            return None
+        self._depart()
+        return call
+
+    def _depart(self) -> None:
+        self._serving += 1
+        self._in_flight.set(self._serving)
+        if self._serving == 1:
+            self._idle.clear()
+
+    def _arrive(self) -> None:
+        self._serving -= 1
+        self._in_flight.set(self._serving)
+        if not self._serving:
+            self._idle.set()
 
     def lanes(self) -> Mapping[str, list[Lane]]:
         """Signature, or a stage's `stage_key` → the lanes of its planned programs."""
@@ -168,7 +204,7 @@ class Version:
             )
         if signature in self._refused:
             raise Unimplemented(self._refused[signature])
-        check(title(self.name, self.version, signature), spec, inputs)
+        check(self._titles[signature], spec, inputs)
         if self._session is not None:
             return await self._session.predict(signature, inputs, deadline)
         return await self._whole(signature, inputs, deadline)
@@ -268,6 +304,28 @@ class Version:
             if isinstance(known, Compiled) and known.rows is Rows.INDEPENDENT:
                 programs[other] = known.program
         return planned.lane(programs, values)
+
+
+class _Flight(Call):
+    """A request that a version counts as being answered; it may be left alone, not twice."""
+
+    def __init__(self, version: Version, told: Told) -> None:
+        super().__init__(told)
+        self._version = version
+
+    def settle(self, answer: HostTensors | Exception) -> None:
+        if not self.dropped:
+            if isinstance(answer, DeadlineExceeded):
+                self._version.metrics.expired.add()
+            self._version._arrive()
+            self.dropped = True
+            self._told(answer)
+
+    def cancel(self) -> None:
+        if not self.dropped:
+            self.dropped = True
+            self._version.metrics.cancelled.add()
+            self._version._arrive()
 
 
 def _unowned(run: Callable[Arguments, Awaitable[T]]) -> Callable[Arguments, Awaitable[T]]:

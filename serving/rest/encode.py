@@ -11,13 +11,15 @@ import numpy as np
 from jaxrt.errors import InvalidArgument
 from jaxrt.serving.engine.servable import HostTensors
 from jaxrt.serving.rest.json_string import quoted
-from jaxrt.serving.rest.layout import INDENT, Indented, Inline, Layout
+from jaxrt.serving.rest.layout import INDENT, Indented, Inline, Layout, frame
 from jaxrt.serving.rest.number_block import written
 from jaxrt.specs import DTYPES, TensorSpec
 
 _NUMBERS = frozenset(
     ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64", "bool")
 )
+_ROWS, _OBJECTS = Inline(1), Inline(3)
+_TENSOR, _MEMBER = Indented(1), Indented(2)
 _BYTES_PER_NUMBER = 12
 """About what a float32 takes in an answer."""
 
@@ -44,9 +46,9 @@ def rows(outputs: HostTensors, specs: Mapping[str, TensorSpec]) -> bytes:
         return b'{\n    "predictions": []\n}'
     if len(outputs) == 1:
         ((name, array),) = outputs.items()
-        items = _tensor(name, array, specs[name], Inline(1))
+        items = _tensor(name, array, specs[name], _ROWS)
         return b'{\n    "predictions": ' + items[:-1] + b"\n    ]\n}"
-    columns = {name: _items(name, array, specs[name], Inline(3)) for name, array in outputs.items()}
+    columns = {name: _items(name, array, specs[name], _OBJECTS) for name, array in outputs.items()}
     names = [INDENT * 3 + quoted(_utf8(name)) + b": " for name in columns]
     objects = (
         b"\n" + INDENT * 2 + b"{\n" + b",\n".join(map(bytes.__add__, names, row)) + b"\n        }"
@@ -60,9 +62,9 @@ def columns(outputs: HostTensors, specs: Mapping[str, TensorSpec]) -> bytes:
     _some(outputs)
     if len(outputs) == 1:
         ((name, array),) = outputs.items()
-        return b'{\n    "outputs": ' + _tensor(name, array, specs[name], Indented(1)) + b"\n}"
+        return b'{\n    "outputs": ' + _tensor(name, array, specs[name], _TENSOR) + b"\n}"
     members = (
-        INDENT * 2 + quoted(_utf8(name)) + b": " + _tensor(name, array, specs[name], Indented(2))
+        INDENT * 2 + quoted(_utf8(name)) + b": " + _tensor(name, array, specs[name], _MEMBER)
         for name, array in outputs.items()
     )
     return b'{\n    "outputs": {\n' + b",\n".join(members) + b"\n    }\n}"
@@ -77,7 +79,9 @@ def _batch(outputs: HostTensors) -> int:
     _some(outputs)
     batch = -1
     # TF Serving's order is that of a hash map; from the last name on is what it was seen to do.
-    for name, array in sorted(outputs.items(), reverse=True):
+    for name, array in (
+        sorted(outputs.items(), reverse=True) if len(outputs) > 1 else outputs.items()
+    ):
         if array.ndim == 0:
             raise InvalidArgument(f"Tensor name: {name} has no shape information ")
         if batch not in (-1, array.shape[0]):
@@ -92,17 +96,16 @@ def _batch(outputs: HostTensors) -> int:
 def _items(name: str, array: Array, spec: TensorSpec, layout: Layout) -> Sequence[bytes]:
     """[n, ...] → n texts."""
     rank = _text_rank(array.shape[1:])
-    row = layout.end(rank) + b"\0" + layout.start(rank)
-    gaps = [layout.gap(rank, closed) for closed in range(rank)] + [row]
-    text = _leaves(name, array, spec, layout.level + rank, array.shape[: rank + 1], gaps)
-    return (layout.start(rank) + text + layout.end(rank)).split(b"\0")
+    start, gaps, end = frame(layout, rank)
+    apart = (*gaps, end + b"\0" + start)
+    text = _leaves(name, array, spec, layout.level + rank, array.shape[: rank + 1], apart)
+    return (start + text + end).split(b"\0")
 
 
 def _tensor(name: str, array: Array, spec: TensorSpec, layout: Layout) -> bytes:
     rank = _text_rank(array.shape)
-    gaps = [layout.gap(rank, closed) for closed in range(rank)]
-    text = _leaves(name, array, spec, layout.level + rank, array.shape[:rank], gaps)
-    return layout.start(rank) + text + layout.end(rank)
+    start, gaps, end = frame(layout, rank)
+    return start + _leaves(name, array, spec, layout.level + rank, array.shape[:rank], gaps) + end
 
 
 def _text_rank(shape: tuple[int, ...]) -> int:

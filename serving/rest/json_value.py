@@ -58,20 +58,7 @@ class Numbers:
         `as_buffer` flattens ragged lists silently, so this is the only check of raggedness.
         """
         marks = self.text.translate(None, _NOT_STRUCTURE)
-        depth = len(marks) - len(marks.lstrip(b"["))
-        shape: list[int] = []
-        part = b""
-        for level in range(depth, 0, -1):
-            # The first list of this level, if it is regular: `part`s with commas between them.
-            inner = depth - level
-            end = marks.find(b"]" * (inner + 1), level)
-            size, rest = divmod(end + inner - level + 1, len(part) + 1)
-            if end < 0 or rest:
-                return None
-            part = b"[" + b",".join([part] * size) + b"]"
-            shape.append(size)
-        # Lists that are all like the first ones have exactly these brackets and commas.
-        return tuple(reversed(shape)) if part == marks else None
+        return _known_shape(marks) if len(marks) <= _REMEMBERED else _shape(marks)
 
     def array(self, kind: NumberKind) -> np.ndarray[Any, Any] | None:
         """`shape` of float64 ("d"), int64 ("i") or uint64 ("u").
@@ -88,6 +75,29 @@ class Numbers:
         # [[1], []] has the marks of [[1], [2]]: the number of values tells them apart.
         return flat.reshape(self.shape) if flat.size == math.prod(self.shape) else None
 
+
+def _shape(marks: bytes) -> tuple[int, ...] | None:
+    """The shape of lists of which only brackets and commas are left."""
+    depth = len(marks) - len(marks.lstrip(b"["))
+    shape: list[int] = []
+    part = b""
+    for level in range(depth, 0, -1):
+        # The first list of this level, if it is regular: `part`s with commas between them.
+        inner = depth - level
+        end = marks.find(b"]" * (inner + 1), level)
+        size, rest = divmod(end + inner - level + 1, len(part) + 1)
+        if end < 0 or rest:
+            return None
+        part = b"[" + b",".join([part] * size) + b"]"
+        shape.append(size)
+    # Lists that are all like the first ones have exactly these brackets and commas.
+    return tuple(reversed(shape)) if part == marks else None
+
+
+# The requests to a model have the same few shapes, again and again.
+_known_shape = functools.lru_cache(maxsize=256)(_shape)
+_REMEMBERED = 4096
+"""Brackets and commas."""
 
 Value: TypeAlias = "None | bool | int | float | bytes | list[Any] | Object | Numbers"
 """int: an integer literal within int64 or uint64. float: every other number."""

@@ -1,6 +1,7 @@
 """Where rapidjson's PrettyWriter puts brackets, commas and line breaks of nested lists."""
 
 import dataclasses
+import functools
 from typing import Protocol
 
 INDENT = b"    "
@@ -8,6 +9,8 @@ INDENT = b"    "
 
 class Layout(Protocol):
     """The text around the leaves of a tensor of `rank` dimensions."""
+
+    def __hash__(self) -> int: ...
 
     @property
     def level(self) -> int:
@@ -59,3 +62,10 @@ class Indented:
     def _close(self, rank: int, closed: int) -> bytes:
         deepest = self.level + rank
         return b"".join(b"\n" + INDENT * (deepest - n) + b"]" for n in range(1, closed + 1))
+
+
+@functools.lru_cache(maxsize=1024)
+def frame(layout: Layout, rank: int) -> tuple[bytes, tuple[bytes, ...], bytes]:
+    """Before the first leaf; the gaps, by how many dimensions end there; after the last leaf."""
+    gaps = tuple(layout.gap(rank, closed) for closed in range(rank))
+    return layout.start(rank), gaps, layout.end(rank)

@@ -1,5 +1,6 @@
 """Arrays of numbers as JSON text, by `number_text`'s rules, without Python work per element."""
 
+import functools
 import math
 import struct
 from collections.abc import Sequence
@@ -60,12 +61,18 @@ def _few(array: Array) -> list[bytes]:
         return [str(value).lower().encode() for value in values]
     short = list(map(_SIX_DIGITS, values))
     full = "%.9g" if array.dtype.char == "f" else "%.17g"
-    form = f"{len(values)}{array.dtype.char}"
-    back = struct.unpack(form, struct.pack(form, *map(float, short)))
+    form = _struct(len(values), array.dtype.char)
+    back = form.unpack(form.pack(*map(float, short)))
     return [
         _float(s if b == v else full % v).encode()
         for v, s, b in zip(values, short, back, strict=True)
     ]
+
+
+@functools.cache
+def _struct(count: int, kind: str) -> struct.Struct:
+    """Of up to FEW numbers of one kind."""
+    return struct.Struct(f"{count}{kind}")
 
 
 def _float(text: str) -> str:

@@ -6,13 +6,13 @@
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from starlette.types import Receive, Scope, Send
 
 from jaxrt.errors import Cancelled, Code, InvalidArgument, RequestError
-from jaxrt.serving.answer import Answer, Headers
+from jaxrt.serving.answer import Answer, Begun, Headers, Reply
 from jaxrt.serving.asgi import path_of, respond
 from jaxrt.serving.engine.servable import HostTensors, Models, Servable
 from jaxrt.serving.limits import MAX_INFLATED
@@ -26,6 +26,7 @@ from jaxrt.serving.rest.metadata import metadata_body
 from jaxrt.serving.rest.status import status_body
 from jaxrt.serving.rest.tensors import STRICT, WRAPPING
 from jaxrt.serving.rest.urls import Target, Verb, is_api, is_legal, parse_target
+from jaxrt.specs import SignatureSpec, TensorSpec
 
 T = TypeVar("T")
 
@@ -121,19 +122,47 @@ class RestApi:
             found = await self._respond(target, headers, body)
             answer = _answer(200, _JSON, found, extra)
         except RequestError as error:
-            code = error.code
-            answer = _answer(HTTP_STATUS[code], _JSON, error_body(str(error)), extra)
+            code, answer = _refusal(error, extra)
         except asyncio.CancelledError:
             code = Code.CANCELLED
             raise
         except Exception:
-            code = Code.INTERNAL
             _log.exception("%s %s", method, path.decode("latin-1"))
-            text = error_body("Internal error: see the log of the server")
-            answer = _answer(500, _JSON, text, extra)
+            code, answer = _fault(extra)
         finally:
             self._calls.finished(model, code, api, _ENTRYPOINT, self._clock() - started)
         return answer
+
+    def about(self, method: str, path: bytes, headers: Headers) -> Target | None:
+        """As Direct says: predictions."""
+        if len(path) > _REMEMBERED or _page(method, path, headers) is not None:
+            return None
+        if any(name == b"content-encoding" for name, _ in headers):
+            return None
+        try:
+            target, _ = _known(method, path)
+        except RequestError:
+            return None
+        return target if target.verb is Verb.PREDICT else None
+
+    def begin(self, about: Target, body: bytes, reply: Reply) -> Begun | None:
+        """As Direct says."""
+        if len(body) > OFF_LOOP:
+            return None
+        started = self._clock()
+        try:
+            request = parse(body)
+            servable = self._servable(about)
+            name, spec = decode.signature(request, servable.signatures)
+            form, inputs = decode.inputs(request, spec, self._kinds)
+            ready = self._clock()
+            deadline = None if self._timeout is None else ready + self._timeout
+            write = encode.rows if form is decode.Format.ROW else encode.columns
+            call = _Call(self, about, servable, spec, write, started, ready, reply)
+            call.begun = servable.start(name, inputs, deadline=deadline, told=call.told)
+        except Exception:
+            return None  # `answer` finds the same, and says it
+        return call if call.begun is not None else None
 
     async def _respond(self, target: Target, headers: Headers, body: bytes) -> bytes:
         match target.verb:
@@ -206,6 +235,84 @@ class RestApi:
             if task is not None and task.cancelling():
                 raise
             raise Cancelled("the server dropped the request") from None
+
+
+class _Call:
+    """A prediction that was begun."""
+
+    __slots__ = (
+        "_about", "_api", "_ran", "_ready", "_reply", "_servable", "_spec", "_started", "_write",
+        "begun",
+    )  # fmt: skip
+
+    def __init__(
+        self, api: RestApi, about: Target, servable: Servable, spec: SignatureSpec,
+        write: Callable[[HostTensors, Mapping[str, TensorSpec]], bytes],
+        started: float, ready: float, reply: Reply,
+    ) -> None:  # fmt: skip
+        self._api = api
+        self._about = about
+        self._servable = servable
+        self._spec = spec
+        self._write = write
+        self._started = started
+        self._ready = ready
+        self._reply = reply
+        self.begun: Begun | None = None
+
+    def told(self, found: HostTensors | Exception) -> None:
+        self._ran = self._api._clock()
+        if isinstance(found, Exception):
+            self._answer(found)
+        elif encode.encoded_size(found) <= OFF_LOOP:
+            try:
+                self._answer(self._write(found, self._spec.outputs))
+            except Exception as error:
+                self._answer(error)
+        else:
+            self.begun = written = asyncio.ensure_future(
+                _in_thread(self._write, found, self._spec.outputs)
+            )
+            written.add_done_callback(self._written)
+
+    def cancel(self) -> None:
+        assert self.begun is not None
+        self.begun.cancel()
+        self._finished(Code.CANCELLED)
+
+    def _written(self, written: asyncio.Future[bytes]) -> None:
+        if not written.cancelled():
+            self._answer(written.exception() or written.result())
+
+    def _answer(self, found: bytes | BaseException) -> None:
+        api = self._api
+        extra = _CORS if api._cors else ()
+        if isinstance(found, bytes):
+            api._count(self._servable, "Predict", self._started, self._ready, self._ran)
+            code, answer = _OK, _answer(200, _JSON, found, extra)
+        elif isinstance(found, RequestError):
+            code, answer = _refusal(found, extra)
+        else:
+            _log.error("prediction of %s", self._about.model, exc_info=found)
+            code, answer = _fault(extra)
+        self._finished(code)
+        self._reply(answer)
+
+    def _finished(self, code: Code) -> None:
+        seconds = self._api._clock() - self._started
+        self._api._calls.finished(self._about.model, code, "predict", _ENTRYPOINT, seconds)
+
+
+_Extra = Iterable[tuple[bytes, bytes]]
+
+
+def _refusal(error: RequestError, extra: _Extra) -> tuple[Code, Answer]:
+    return error.code, _answer(HTTP_STATUS[error.code], _JSON, error_body(str(error)), extra)
+
+
+def _fault(extra: _Extra) -> tuple[Code, Answer]:
+    text = error_body("Internal error: see the log of the server")
+    return Code.INTERNAL, _answer(500, _JSON, text, extra)
 
 
 def _preflight(headers: Headers, extra: Iterable[tuple[bytes, bytes]]) -> tuple[Code, Answer]:
