@@ -15,7 +15,7 @@ from jaxrt.errors import ConversionError
 from jaxrt.passes import prepare, rows, simplify, specialize
 from jaxrt.passes.jaxprs import RANDOM
 from jaxrt.program import Program, Shapes
-from jaxrt.tuning.optimizer import Optimized
+from jaxrt.tuning.optimizer import Optimized, Resized
 
 Array = np.ndarray[Any, Any]
 Note = Callable[[str], None]
@@ -25,11 +25,20 @@ class Optimize(Protocol):
     """`jaxrt.tuning.optimizer.Optimizer`."""
 
     def __call__(
-        self, program: Program, smaller: Sequence[Optimized], shared: frozenset[str]
+        self,
+        program: Program,
+        smaller: Sequence[Optimized],
+        shared: frozenset[str],
+        resized: Resized | None = None,
     ) -> Optimized: ...
 
 
-def unchanged(program: Program, smaller: Sequence[Optimized], shared: frozenset[str]) -> Optimized:
+def unchanged(
+    program: Program,
+    smaller: Sequence[Optimized],
+    shared: frozenset[str],
+    resized: Resized | None = None,
+) -> Optimized:
     """No passes."""
     return Optimized(program=program, source=program, split=prepare.split(program))
 
@@ -91,12 +100,14 @@ def convert(
     step: Note = lambda text: None,
     optimize: Optimize = unchanged,
     values: Mapping[str, bool] | None = None,
+    sliced: bool = False,
 ) -> ConvertedSignature:
     """Lifts every planned shape of one signature, and a witness batch size beside each.
 
     A shape that TensorFlow refuses, or that has an op no rule knows, is left out with a note when
     another one is accepted; a signature that is refused at every shape has `refused` set.
     `values`: the scalar inputs that all programs fix; None: every value of those that it pays for.
+    `sliced`: programs may be cut into executions at once.
     """
     constants: dict[str, Array] = {}
     notes = list(plan.notes)
@@ -117,20 +128,42 @@ def convert(
         variants.append(_Variant([p for p in planned_shapes if p.batch in lifted], lifted))
     if sum(len(v.planned) for v in variants) < len(plan.programs) and plan.otherwise is not None:
         other = convert(
-            lowerer, model, signature, plan.otherwise, step=step, optimize=optimize, values=values
+            lowerer,
+            model,
+            signature,
+            plan.otherwise,
+            step=step,
+            optimize=optimize,
+            values=values,
+            sliced=sliced,
         )
         if other.shapes > sum(len(v.planned) for v in variants):
             return other
     programs = [v.program for variant in variants for v in variant.lifted.values()]
     choices = specialize.choices(programs) if values is None else (values,)
-    finished = [p for v in variants for chosen in choices for p in _finished(v, chosen, optimize)]
+
+    def lift(planned: Planned) -> _Lifted | None:
+        step(f"lift {signature} {spell(planned.shapes)}")
+        found = _lift(lowerer, model, signature, planned.shapes)
+        if isinstance(found, Refused):
+            return None
+        constants.update(found.constants)
+        return found
+
+    further = lift if sliced else None
+    finished = [
+        p for v in variants for chosen in choices for p in _finished(v, chosen, optimize, further)
+    ]
     if not finished and refusals:
         return ConvertedSignature(refused=refusals[0])
     return ConvertedSignature(programs=tuple(finished), constants=constants, notes=tuple(notes))
 
 
 def _finished(
-    variant: _Variant, values: Mapping[str, bool], optimize: Optimize
+    variant: _Variant,
+    values: Mapping[str, bool],
+    optimize: Optimize,
+    lift: Callable[[Planned], _Lifted | None] | None,
 ) -> Iterator[Converted]:
     """The programs of one variant for one choice of values, judged together."""
     lifted = {
@@ -147,10 +180,36 @@ def _finished(
     smaller: dict[int, Optimized] = {}
     for planned in sorted(variant.planned, key=lambda p: p.batch or 0):
         found = lifted[planned.batch]
-        done = optimize(found.program, list(smaller.values()), planned.shared)
-        if verdict.independent and planned.batch and not is_random(found.program):
+        alone = not (verdict.independent and planned.batch) or is_random(found.program)
+        resized = None if alone or lift is None else _Resizing(planned, values, lifted, lift)
+        done = optimize(found.program, list(smaller.values()), planned.shared, resized)
+        if not alone and planned.batch:
             smaller[planned.batch] = done
         yield _finish(planned, values, found, verdict, done)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Resizing:
+    """A Resized: the function of one program for other numbers of rows."""
+
+    planned: Planned
+    values: Mapping[str, bool]
+    lifted: dict[int | None, _Lifted]
+    """Those there are; more are added."""
+    lift: Callable[[Planned], _Lifted | None]
+
+    def __call__(self, rows: int) -> Program | None:
+        if rows not in self.lifted:
+            found = self.lift(self.planned.rebatch(rows))
+            if found is None:
+                return None
+            program = specialize.specialize(found.program, self.values)
+            whole = self.lifted[self.planned.batch].program
+            pair = {self.planned.batch: whole, rows: program}
+            if not judge(pair, self.planned.shared).independent:
+                return None
+            self.lifted[rows] = dataclasses.replace(found, program=program)
+        return self.lifted[rows].program
 
 
 def judge(

@@ -93,6 +93,7 @@ def _converted(
             plans[key],
             step=job.steps.step,
             optimize=job.optimize,
+            sliced=job.target.platform == "cpu" and job.target.num_devices == 1,
         )
         for key in parts
     }

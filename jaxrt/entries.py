@@ -96,6 +96,11 @@ class ProgramEntry:
     input_layouts: Mapping[str, Spec] = dataclasses.field(default_factory=dict)
     """On a mesh, of the inputs that are split; the others are whole on each device."""
     output_layouts: Mapping[str, Spec] = dataclasses.field(default_factory=dict)
+    slices: int = 1
+    """Runs of the executable that make one of the program, at once; each has as many of the rows.
+
+    All inputs and outputs have rows then, and the shapes here are the whole batch's.
+    """
     executable: ExecutableEntry | None = None
     stats: Stats = dataclasses.field(default_factory=Stats)
 
@@ -111,6 +116,9 @@ class ProgramEntry:
         for name in self.values:
             if self.input_dtypes.get(name) != "bool" or self.input_shapes[name]:
                 raise ValueError(f"program {self.key}: fixed {name!r} is no scalar bool input")
+        for shape in [*self.input_shapes.values(), *self.output_shapes.values()]:
+            if self.slices < 1 or (self.slices > 1 and (not shape or shape[0] % self.slices)):
+                raise ValueError(f"program {self.key}: {self.slices} slices of {shape}")
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -135,6 +143,7 @@ class ProgramEntry:
             "random": self.random,
             **({"values": dict(self.values)} if self.values else {}),
             **{name: layouts_to_json(found) for name, found in self._layouts().items() if found},
+            **({"slices": self.slices} if self.slices > 1 else {}),
             "portable": self.portable,
             "executable": self.executable.to_json() if self.executable else None,
             "stats": self.stats.to_json(),
@@ -159,6 +168,7 @@ class ProgramEntry:
                 values=fields.flag_map("values") if fields.has("values") else {},
                 input_layouts=_layouts(fields, "input_layouts"),
                 output_layouts=_layouts(fields, "output_layouts"),
+                slices=fields.natural("slices") if fields.has("slices") else 1,
                 portable=fields.text("portable"),
                 executable=None
                 if executable is None

@@ -3,10 +3,11 @@
 import collections
 import dataclasses
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxrt import slices
 from jaxrt import target as targets
 from jaxrt.errors import UsageError
 from jaxrt.passes import batchnorm, blocks, convolution_lowering, precision, prepare, resize
@@ -23,8 +24,14 @@ FORMS = tuple(form.name for form in forms.FORMS)
 
 WIDE_VECTORS = "wide-vectors"
 
+_LOOPS = frozenset({"scan", "while"})
+
+Resized = Callable[[int], Program | None]
+"""Rows → the same function for so many; None where TensorFlow or the proof of rows refuses."""
+
 PASSES = (
-    *("resize", "batch-norm", "convolutions", "winograd", "blocks", "one-kernel", WIDE_VECTORS),
+    *("resize", "batch-norm", "convolutions", "winograd", "blocks", "slices", "one-kernel"),
+    WIDE_VECTORS,
     *FORMS,
 )
 """The switches: `winograd` takes those lowerings from `convolutions`, for the least error."""
@@ -69,9 +76,13 @@ class Optimized:
     block: int | None = None
     """Rows of a block; None: all at once."""
     rounds: int = 1
-    """Of the loop over blocks."""
+    """Of the loop over blocks, or of slices that are none: how often counted work is done."""
     whole: bool = False
     """To be compiled as one kernel (`jaxrt.passes.one_kernel`)."""
+    slices: int = 1
+    """Runs of `split` at once that make one of `program` (`jaxrt.slices`)."""
+    sliced: float | None = None
+    """How many times as fast that was; None where it is not done."""
     gains: tuple[str, ...] = ()
     """A line for each pass that changed something."""
     convolutions: tuple[tuple[Convolution, Choice], ...] = ()
@@ -111,12 +122,14 @@ class Optimizer:
         rounding: Rounding,
         without: Collection[str] = (),
         vector_bits: int = targets.NARROW,
+        cores: int = 1,
     ) -> None:
-        """`without` are names of PASSES left out; `vector_bits` are the target's."""
+        """`without` are names of PASSES left out; `vector_bits` and `cores` are the target's."""
         self._tuner = tuner
         self._platform = platform
         self._rounding = rounding
         self._vector_bits = vector_bits
+        self._cores = cores
         self._without = frozenset(without)
 
     def __call__(
@@ -124,11 +137,61 @@ class Optimizer:
         program: Program,
         smaller: Sequence[Optimized] = (),
         shared: frozenset[str] = frozenset(),
+        resized: Resized | None = None,
     ) -> Optimized:
         """`smaller`: what the same function became for fewer rows, where rows are independent.
 
-        `shared` inputs have no rows.
+        `shared` inputs have no rows. `resized` gives the same function at other numbers of rows;
+        None: there is no such, or rows depend on each other.
         """
+        done = self._optimized(program, smaller, shared)
+        if resized is None or shared or "slices" in self._without:
+            return done
+        return self._sliced(done, smaller, resized)
+
+    def _sliced(self, done: Optimized, smaller: Sequence[Optimized], resized: Resized) -> Optimized:
+        """Cut into executions at once, where loops leave cores idle and that is faster."""
+        rows = _rows(done, frozenset())
+        count = slices.count(rows, self._cores)
+        loops = _LOOPS.intersection(prepare.primitives(done.split.apply.jaxpr))
+        if count == 1 or not loops or (few := resized(rows // count)) is None:
+            return done
+        part = self._part(done, few, smaller)
+        if part is None or not blocks.fits(done.program, part.apply, shared=frozenset()):
+            return done
+        like = next((s for s in smaller if s.block is not None and s.block == done.block), None)
+        # Of loops over the same block, the shortest tells for all: long ones take seconds to time.
+        faster = like.sliced if like else self._tuner.slices(done.split.apply, part.apply, count)
+        if faster is None:
+            return done
+        gain = f"slices: {count} executions at once, {faster:.1f} times as fast"
+        return dataclasses.replace(
+            done,
+            split=part,
+            slices=count,
+            sliced=faster,
+            rounds=done.rounds if done.block else count,
+            gains=(*done.gains, gain),
+        )
+
+    def _part(
+        self, done: Optimized, few: Program, smaller: Sequence[Optimized]
+    ) -> prepare.Split | None:
+        """What one slice runs; None where it is none of the whole blocks."""
+        if done.block is None:
+            part = self._optimized(few, (), frozenset())
+            return None if part.whole else part.split
+        inner = next(
+            s for s in smaller if s.block is None and _rows(s, frozenset()) == done.block
+        ).split
+        if not blocks.fits(few, inner.apply, shared=frozenset()):
+            return None
+        alone = few.input_shapes == inner.apply.input_shapes
+        return inner if alone else blocks.looped(few, inner, shared=frozenset())
+
+    def _optimized(
+        self, program: Program, smaller: Sequence[Optimized], shared: frozenset[str]
+    ) -> Optimized:
         program, gains = self._certain(program)
         loops = [] if "blocks" in self._without else _loops(program, smaller, shared)
         block = self._tuner.block(program, loops) if loops else None
@@ -144,6 +207,8 @@ class Optimizer:
             block=block,
             rounds=_times(program, source.split.apply, shared),
             whole=False,
+            slices=1,
+            sliced=None,
             gains=(*source.gains, gain),
         )
 
@@ -267,4 +332,5 @@ def optimizer(target: Target, passes: Passes, *, cache: Path | None = None) -> O
         rounding=passes.rounding,
         without=(*disabled, *other),
         vector_bits=target.vector_bits,
+        cores=slices.cores(),
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from jaxrt import slices
 from jaxrt.passes import convolution_lowering, one_kernel, prepare, provenance
 from jaxrt.passes.convolution import Convolution
 from jaxrt.passes.convolution_table import LOWERINGS, XLA, candidates
@@ -50,6 +51,9 @@ ALL = "all"
 
 WHOLE = 1.2
 """What a program must be faster by than its loop over blocks of rows."""
+
+SLICES = "slices"
+"""The choice of executions side by side."""
 
 ONE = "one kernel"
 KERNELS = "kernels"
@@ -139,6 +143,34 @@ class Tuner:
             if self._choices:
                 self._choices.put(key, found)
         return found.seconds[KERNELS] / found.seconds[ONE] if found.lowering == ONE else None
+
+    def slices(self, whole: Program, part: Program, count: int) -> float | None:
+        """How many times as fast `count` runs of `part` at once are as one of `whole`.
+
+        None where the whole is to run: without a clear gain, one execution has all threads.
+        """
+        if self._target.platform != "cpu" or not self._may_time():
+            return None
+        key = f"{count} slices {provenance.of_closed(whole.jaxpr)}"
+        found = self._choices.get(key) if self._choices else None
+        if found is None:
+            with self._timed():
+                found = self._time_slices(whole, part, count)
+            if self._choices:
+                self._choices.put(key, found)
+        return found.seconds[ALL] / found.seconds[SLICES] if found.lowering == SLICES else None
+
+    def _time_slices(self, whole: Program, part: Program, count: int) -> Choice:
+        run = runnable(part, self._target)
+        effort = _EFFORTS[self._mode]
+        seconds = timing.interleaved(
+            {ALL: runnable(whole, self._target), SLICES: lambda: slices.at_once([run] * count)},
+            clock=self._clock,
+            rounds=effort.rounds,
+            seconds=effort.seconds,
+        )
+        faster = seconds[SLICES] * CLEARLY < seconds[ALL]
+        return Choice(lowering=SLICES if faster else ALL, seconds=seconds)
 
     def _time_whole(self, program: Program) -> Choice:
         if not compiles_whole(program):
