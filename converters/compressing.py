@@ -4,7 +4,6 @@ TensorFlow."""
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from jaxrt.compression import quantize, search
 from jaxrt.compression.errors import OutputError, errors
@@ -14,16 +13,16 @@ from jaxrt.compression.layers import Layer
 from jaxrt.compression.quantize import Form
 from jaxrt.compression.schemes import Scheme, supported
 from jaxrt.compression.search import Option
-from jaxrt.converters import bases, calibrating, sensitivity
+from jaxrt.converters import bases, calibrating, reached, sensitivity
 from jaxrt.converters.bases import Base
-from jaxrt.converters.calibrating import Data, Sample
+from jaxrt.converters.calibrating import Data
 from jaxrt.converters.conversion import ConvertedSignature
 from jaxrt.converters.division import Divided
 from jaxrt.converters.emit import Job
 from jaxrt.converters.runner import Answers, Runner
 from jaxrt.converters.sensitivity import Chosen, Trials
 from jaxrt.converters.walking import Walk
-from jaxrt.errors import ConversionError, JaxrtError, UsageError
+from jaxrt.errors import UsageError
 
 RETRIES = 5
 """How often the real program may be over the budget before all stays float."""
@@ -163,30 +162,12 @@ class _Compressing:
 
     def _parts(self) -> list[sensitivity.Part]:
         """Every part with what reaches it, as the float program computes it."""
-        runners = {b.key: (b, self._runner(b, {})) for b in self._bases}
-        placed = {key: runner.place(base.arrays) for key, (base, runner) in runners.items()}
-        reached: dict[str, list[Answers]] = {key: [] for key in runners}
-
-        def device(key: str, inputs: Answers) -> Answers:
-            if key not in runners:
-                raise ConversionError(f"{key!r} draws random numbers or has no program")
-            answers = runners[key][1].answer(placed[key], inputs)
-            reached[key].append(inputs)
-            return answers
-
-        for key, samples in self._samples.items():
-            self._samples[key] = [s for s in samples if self._answer(key, s, device) is not None]
-        return [sensitivity.part(b, runner, reached[b.key]) for b, runner in runners.values()]
+        runners = [(b, self._runner(b, {})) for b in self._bases]
+        parts, self._samples = reached.parts(runners, self._walk, self._samples, self._notes)
+        return parts
 
     def _runner(self, base: Base, chosen: Chosen) -> Runner:
         return bases.runner(self._compressed(base, chosen))
-
-    def _answer(self, key: str, sample: Sample, device: Any) -> Answers | None:
-        try:
-            return self._walk.answers(key, sample.inputs, device)
-        except JaxrtError as error:
-            self._notes.append(f"left out: a request of {key!r}: {error}")
-            return None
 
     def _options(
         self, allowed: Mapping[str, Sequence[Scheme]]
@@ -284,7 +265,10 @@ class _Compressing:
 
         found = {}
         for key, samples in self._samples.items():
-            pairs = [(self._answer(key, s, device), s.answers) for s in samples]
+            pairs = [
+                (reached.answered(self._walk, key, s, device, self._notes), s.answers)
+                for s in samples
+            ]
             whole = [(got, want) for got, want in pairs if got is not None]
             if whole:
                 found[key] = errors(whole)
