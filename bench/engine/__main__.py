@@ -14,6 +14,7 @@ import random
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -28,6 +29,9 @@ from bench.machine import machine
 
 WINDOW = 0.3
 """Seconds that one contender runs for in a round; slow models run once."""
+
+LONG = 1.0
+"""Seconds of a run from which the first one tells how long the others will be."""
 
 TOLERANCE = 1e-2
 """Of the largest value: a contender whose answers are further from TensorFlow's is named."""
@@ -71,6 +75,7 @@ class Settings:
     models: tuple[str, ...]
     rows: tuple[int, ...]
     rounds: int
+    seconds: float
     contenders: tuple[str, ...]
     options: tuple[str, ...]
     """Given to jaxrt compile."""
@@ -126,8 +131,8 @@ def processes(name: str, settings: Settings, model: Path) -> Iterator[list[Proce
 def measure(name: str, settings: Settings) -> Iterator[Cell]:
     """One cell for each number of rows."""
     model = prepare(name, settings)
-    for rows in settings.rows:
-        with processes(name, settings, model) as all_of_them:
+    with processes(name, settings, model) as all_of_them:
+        for rows in settings.rows:
             refused, running = {}, []
             for process in all_of_them:
                 answer = process.ask(rows=rows)
@@ -138,25 +143,30 @@ def measure(name: str, settings: Settings) -> Iterator[Cell]:
             yield Cell(
                 model=name,
                 rows=rows,
-                seconds=_rounds(running, settings.rounds),
+                seconds=_rounds(running, settings.rounds, settings.seconds),
                 refused=refused,
                 errors=_errors(running, settings.work),
             )
 
 
-def _rounds(running: Sequence[Process], rounds: int) -> dict[str, list[float]]:
-    """Contender → median seconds a run, one each round."""
+def _rounds(running: Sequence[Process], rounds: int, limit: float) -> dict[str, list[float]]:
+    """Contender → median seconds a run, one each round; two rounds at least, `limit` seconds."""
     repeats = {}
     for process in running:
-        process.ask(repeat=2)
-        once = min(process.ask(repeat=3)["seconds"])
+        once = min(process.ask(repeat=1)["seconds"])
+        if once < LONG:
+            once = min(process.ask(repeat=4)["seconds"])
         repeats[process.name] = max(1, min(200, round(WINDOW / once)))
     seconds: dict[str, list[float]] = {process.name: [] for process in running}
     order = list(running)
-    for _ in range(rounds):
+    started = time.monotonic()
+    for number in range(rounds):
+        if number >= 2 and time.monotonic() - started > limit:
+            break
         random.shuffle(order)
         for process in order:
-            process.ask(repeat=1)  # caches and clocks are the last contender's
+            if repeats[process.name] > 1:
+                process.ask(repeat=1)  # caches and clocks are the last contender's
             times = process.ask(repeat=repeats[process.name])["seconds"]
             seconds[process.name].append(statistics.median(times))
     return seconds
@@ -199,33 +209,55 @@ def _error(got: list[Any], want: list[np.ndarray[Any, Any]]) -> float:
     )
 
 
-def settings_of(arguments: Sequence[str] | None = None) -> tuple[Settings, Path | None]:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(
         prog="python -m bench.engine",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--work", type=Path, required=True, help="models and artifacts are kept")
-    parser.add_argument("--models", default=",".join(MODELS))
-    parser.add_argument("--rows", default="1,8,64")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--contenders", default=",".join(CONTENDERS))
-    parser.add_argument("--compile-options", default="", help="given to jaxrt compile")
-    parser.add_argument("--json", type=Path, help="where the figures go, all rounds of them")
-    chosen = parser.parse_args(arguments)
+    found.add_argument("--work", type=Path, required=True, help="models and artifacts are kept")
+    found.add_argument("--models", default=",".join(MODELS))
+    found.add_argument("--rows", default="1,8,64")
+    found.add_argument("--rounds", type=int, default=7)
+    found.add_argument("--seconds", type=float, default=60, help="of a cell's rounds, about")
+    found.add_argument("--contenders", default=",".join(CONTENDERS))
+    found.add_argument("--compile-options", default="", help="given to jaxrt compile")
+    found.add_argument("--json", type=Path, help="where the figures go; cells that are there stay")
+    found.add_argument("--prepare", action="store_true", help="make what is missing, time nothing")
+    found.add_argument("--show", action="store_true", help="the tables of --json, time nothing")
+    return found
+
+
+def settings_of(chosen: argparse.Namespace) -> Settings:
+    """Raises SystemExit for a name that is none."""
     settings = Settings(
         work=chosen.work,
         models=tuple(chosen.models.split(",")),
         rows=tuple(int(rows) for rows in chosen.rows.split(",")),
         rounds=chosen.rounds,
+        seconds=chosen.seconds,
         contenders=tuple(chosen.contenders.split(",")),
         options=tuple(chosen.compile_options.split()),
     )
     if unknown := [*(set(settings.models) - MODELS.keys())]:
-        parser.error(f"no model {', '.join(unknown)}; there are {', '.join(MODELS)}")
+        raise SystemExit(f"no model {', '.join(unknown)}; there are {', '.join(MODELS)}")
     if unknown := [*(set(settings.contenders) - CONTENDERS.keys())]:
-        parser.error(f"no contender {', '.join(unknown)}; there are {', '.join(CONTENDERS)}")
-    return settings, chosen.json
+        raise SystemExit(f"no contender {', '.join(unknown)}; there are {', '.join(CONTENDERS)}")
+    return settings
+
+
+def known(path: Path | None) -> list[Cell]:
+    """Those measured before."""
+    if path is None or not path.exists():
+        return []
+    return [Cell(**cell) for cell in json.loads(path.read_text())]
+
+
+def store(path: Path, cells: Sequence[Cell]) -> None:
+    """Beside the cells of other models and rows, in the order of the models."""
+    found = {(c.model, c.rows): c for c in [*known(path), *cells]}
+    order = sorted(found, key=lambda key: (list(MODELS).index(key[0]), key[1]))
+    path.write_text(json.dumps([dataclasses.asdict(found[key]) for key in order], indent=1))
 
 
 def report(cells: Sequence[Cell], settings: Settings) -> str:
@@ -246,15 +278,22 @@ def report(cells: Sequence[Cell], settings: Settings) -> str:
 
 
 def main() -> None:
-    settings, path = settings_of()
+    chosen = parser().parse_args()
+    settings = settings_of(chosen)
     settings.work.mkdir(parents=True, exist_ok=True)
+    if chosen.show:
+        print(report(known(chosen.json), settings))
+        return
     cells: list[Cell] = []
     for name in settings.models:
+        if chosen.prepare:
+            prepare(name, settings)
+            continue
         for cell in measure(name, settings):
             cells.append(cell)
             print(cell.line(), file=sys.stderr, flush=True)
-            if path:
-                path.write_text(json.dumps([dataclasses.asdict(c) for c in cells], indent=1))
+            if chosen.json:
+                store(chosen.json, cells)
     print(report(cells, settings))
 
 
