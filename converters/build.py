@@ -11,8 +11,20 @@ from jaxlib import version as jaxlib_version
 
 from jaxrt import __version__, layouts
 from jaxrt.artifact import ArtifactWriter
-from jaxrt.converters import conversion, division, emit, hosting, planning, report, routes, trial
+from jaxrt.converters import (
+    compressions,
+    conversion,
+    division,
+    emit,
+    hosting,
+    making,
+    planning,
+    report,
+    routes,
+    trial,
+)
 from jaxrt.converters.conversion import ConvertedSignature
+from jaxrt.converters.counted import Counted
 from jaxrt.converters.division import INIT_OP
 from jaxrt.converters.options import Naming as Naming
 from jaxrt.converters.options import Options as Options
@@ -50,19 +62,15 @@ def build(
         tensorflow=tensorflow,
         model=model,
         target=target,
-        steps=steps,
+        steps=Counted(steps),
         writer=writer,
         optimize=optimize,
         lay_out=lay_out or layouts.here(target),
     )
     found = division.divide(job, options, keep_open=allow_empty)
-    steps.step("prepare weights")
-    weights = emit.prepare_weights(job, found.converted.values())
-    if lay_out is not None:
-        steps.step(f"plan for {target.describe()}")
-    laid_out = emit.lay_out(job, found.converted.values(), weights.stored)
-    compiled, failed = _compile(job, found.converted, weights, laid_out)
-    ways = routes.without(found.ways, found.parts, _failures(found.converted, failed))
+    made = making.make(job, found, options)
+    found, weights, laid_out, compiled = made.found, made.weights, made.laid_out, made.compiled
+    ways = routes.without(found.ways, found.parts, _failures(found.converted, made.failed))
     refused = {key: _refusal(model, key, ways) for key in model.signatures}
     signatures = {
         key: emit.signature(job, number, key, spec, ways.get(key), compiled, refused[key])
@@ -80,6 +88,7 @@ def build(
         precision=options.passes.rounding.on(target.platform),
         mesh=laid_out.mesh,
         layouts=laid_out.weights,
+        compressed=made.error,
     )
     checks = {
         key: trial.signature(built, key, entry)
@@ -104,28 +113,10 @@ def build(
             seconds=clock() - started,
             plan=laid_out.report,
             compiled=compiled,
+            compression=compressions.make(made),
         )
     )
     return writer.commit(_manifest(naming, options, target, signatures, laid_out))
-
-
-def _compile(
-    job: emit.Job,
-    converted: Mapping[str, ConvertedSignature],
-    weights: emit.Prepared,
-    laid_out: layouts.LaidOut,
-) -> tuple[dict[str, emit.Compiled], dict[str, str]]:
-    """The parts that the target runs, and why it does not run the others."""
-    compiled, failed = {}, {}
-    for number, (key, found) in enumerate(converted.items()):
-        if found.programs:
-            try:
-                compiled[key] = emit.compile_signature(
-                    job, number, key, found.programs, weights.stored, laid_out
-                )
-            except ConversionError as error:
-                failed[key] = str(error)
-    return compiled, failed
 
 
 def _failures(

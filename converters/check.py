@@ -36,6 +36,11 @@ class Allowed:
             relative = _RELATIVE[precision]
         return cls(relative=relative, rounded=precision is not Precision.F32)
 
+    def compressed(self, rms: float) -> "Allowed":
+        """For programs whose worst output has that relative RMS error on calibration data: twenty
+        times as much at the worst element of other inputs."""
+        return Allowed(relative=max(self.relative, 20 * rms), rounded=True)
+
 
 _RELATIVE = {Precision.F32: TOLERANCE, Precision.TF32: 5e-3, Precision.BF16: 4e-2}
 """Operands are rounded at 2^-11 (TF32) and 2^-8 of them, and the errors of layers add up."""

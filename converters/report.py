@@ -25,14 +25,17 @@ def make(
     seconds: float,
     plan: Mapping[str, Any] | None,
     compiled: Mapping[str, emit.Compiled],
+    compression: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """report.json: JSON values, one entry a signature; bytes, FLOPs a call, seconds.
 
-    `plan`: how programs lie on several devices, or on one that is elsewhere.
+    `plan`: how programs lie on several devices, or on one that is elsewhere. `compression`: what
+    was held in fewer bits, and what that did.
     """
     return {
         "seconds": round(seconds, 3),
         "plan": None if plan is None else {**plan, "programs": _on_mesh(compiled)},
+        "compression": compression,
         "weights": {
             "source_bytes": weights.source_bytes,
             "stored_bytes": sum(a.nbytes for a in weights.arrays.values()),

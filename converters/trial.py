@@ -44,10 +44,13 @@ class Built:
     mesh: MeshRecord | None = None
     layouts: Mapping[str, Spec] = dataclasses.field(default_factory=dict)
     """Of the weights that are split over the mesh, by their stored names."""
+    compressed: float | None = None
+    """Relative RMS error of the worst output, where weights are in few bits."""
 
     @property
     def allowed(self) -> check.Allowed:
-        return check.Allowed.at(self.precision)
+        allowed = check.Allowed.at(self.precision)
+        return allowed if self.compressed is None else allowed.compressed(self.compressed)
 
     def program(self, key: str) -> Running:
         """The sample of a signature's or a stage's programs, with weights of its own.

@@ -172,6 +172,15 @@ def made_up(
     }
 
 
+def made_up_for(program: Program, ids: Mapping[str, int]) -> dict[str, Array]:
+    """As `made_up`, of exactly the shapes that a program takes."""
+    draw = np.random.default_rng(0)
+    return {
+        name: _draw(np.dtype(aval.dtype), aval.shape, ids.get(name), draw)
+        for name, aval in zip(program.input_names, program.input_avals, strict=True)
+    }
+
+
 def _draw(
     dtype: np.dtype[Any] | None,
     shape: tuple[int, ...],

@@ -1,0 +1,60 @@
+"""What compression did, as the report keeps it."""
+
+from typing import Any
+
+from jaxrt.compression.schemes import Scheme
+from jaxrt.converters.bases import said
+from jaxrt.converters.compressing import LayerChoice
+from jaxrt.converters.making import Made
+
+
+def make(made: Made) -> dict[str, Any] | None:
+    """JSON: shares as numbers, 0.01 is 1 %; bytes; seconds. None where nobody asked for it."""
+    found = made.compression
+    if found is None:
+        return None
+    return {
+        "asked": found.wanted.to_json(),
+        "budget": str(found.wanted.limit),
+        "dropped": made.dropped,
+        "calibration": {
+            "said": found.data.said,
+            "made_up": list(found.data.made_up),
+            "rows": {
+                key: sum(_rows(s.inputs) for s in samples)
+                for key, samples in found.data.samples.items()
+            },
+            "rows_tried": found.rows,
+            "estimated": found.estimated,
+        },
+        "notes": list(found.notes),
+        "bytes_before": found.before,
+        "bytes_after": sum(array.nbytes for array in made.weights.arrays.values()),
+        "layers": [_layer(choice, made.dropped) for choice in found.layers],
+        "outputs": {
+            key: [error.to_json() for error in errors] for key, errors in found.outputs.items()
+        },
+        "points": [
+            {"bytes": point.nbytes, "error": point.error, "agreement": point.agreement}
+            for point in found.points
+        ],
+        "speed": [speed.to_json() for speed in made.speeds],
+    }
+
+
+def _rows(inputs: Any) -> int:
+    return max((len(array) for array in inputs.values() if array.ndim), default=1)
+
+
+def _layer(choice: LayerChoice, dropped: str | None) -> dict[str, Any]:
+    layer, error = choice.layer, choice.error
+    return {
+        "layer": said(layer.name),
+        "kind": layer.kind,
+        "shape": list(layer.shape),
+        "scheme": Scheme.FLOAT.value if dropped else choice.scheme.value,
+        "bytes_before": layer.nbytes,
+        "bytes_after": layer.nbytes if dropped else choice.nbytes,
+        "error": None if error is None else error.to_json(),
+        "why": "it would be slower" if dropped else choice.why,
+    }

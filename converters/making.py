@@ -1,0 +1,94 @@
+"""The weights and programs of a model: compressed where that was asked for and is not slower."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from jaxrt import layouts
+from jaxrt.converters import compressing, emit, speed
+from jaxrt.converters.compressing import Compression
+from jaxrt.converters.conversion import ConvertedSignature
+from jaxrt.converters.counted import Counted
+from jaxrt.converters.division import Divided
+from jaxrt.converters.options import Options
+from jaxrt.errors import ConversionError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Made:
+    """What an artifact is made of, apart from its host stages."""
+
+    found: Divided
+    weights: emit.Prepared
+    laid_out: layouts.LaidOut
+    compiled: Mapping[str, emit.Compiled]
+    failed: Mapping[str, str]
+    """Part → why the target does not run it."""
+    compression: Compression | None = None
+    speeds: tuple[speed.Speed, ...] = ()
+    dropped: str | None = None
+    """Why nothing is compressed after all."""
+
+    @property
+    def error(self) -> float | None:
+        """Relative RMS error of the worst output; None where nothing is compressed."""
+        if self.compression is None or self.dropped or not self.compression.chosen:
+            return None
+        return self.compression.worst
+
+
+def make(job: emit.Job, found: Divided, options: Options) -> Made:
+    """Prepares and compiles. Raises DeviceError for what does not fit the target, UsageError."""
+    if options.compression is None:
+        return _made(job, found)
+    small, compression = compressing.compress(job, found, options.compression)
+    made = dataclasses.replace(_made(job, small), compression=compression)
+    if not compression.chosen:
+        return made
+    if job.target.platform != "cpu" or job.target.absent or job.target.num_devices > 1:
+        return made  # nothing here can be timed
+    speeds = speed.measure(
+        job, found.converted, small.converted, made.compiled, made.weights.arrays
+    )
+    slower = [s for s in speeds if s.slower]
+    if not slower or compressing.slower_is_fine(options.compression):
+        return dataclasses.replace(made, speeds=tuple(speeds))
+    worst = max(slower, key=lambda s: s.after / s.before)
+    job.built.clear()
+    if isinstance(job.steps, Counted):
+        job.steps.more(sum(len(c.programs) for c in found.converted.values()))
+    return dataclasses.replace(
+        _made(job, found),
+        compression=compression,
+        speeds=tuple(speeds),
+        dropped=f"{worst.part} {worst.shapes} would take {worst.after / worst.before:.2f} times as "
+        "long; --optimize size compresses it nevertheless",
+    )
+
+
+def _made(job: emit.Job, found: Divided) -> Made:
+    job.steps.step("prepare weights")
+    weights = emit.prepare_weights(job, found.converted.values())
+    if job.target.num_devices > 1 or job.target.absent:
+        job.steps.step(f"plan for {job.target.describe()}")
+    laid_out = emit.lay_out(job, found.converted.values(), weights.stored)
+    compiled, failed = _compile(job, found.converted, weights, laid_out)
+    return Made(found=found, weights=weights, laid_out=laid_out, compiled=compiled, failed=failed)
+
+
+def _compile(
+    job: emit.Job,
+    converted: Mapping[str, ConvertedSignature],
+    weights: emit.Prepared,
+    laid_out: layouts.LaidOut,
+) -> tuple[dict[str, emit.Compiled], dict[str, str]]:
+    """The parts that the target runs, and why it does not run the others."""
+    compiled, failed = {}, {}
+    for number, (key, found) in enumerate(converted.items()):
+        if found.programs:
+            try:
+                compiled[key] = emit.compile_signature(
+                    job, number, key, found.programs, weights.stored, laid_out
+                )
+            except ConversionError as error:
+                failed[key] = str(error)
+    return compiled, failed
