@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,12 +76,16 @@ def _base(job: emit.Job, key: str, signature: str, converted: ConvertedSignature
 
 def compressed(job: emit.Job, base: Base, rules: Sequence[Rule]) -> ConvertedSignature:
     """The part with its layers held as `rules` say, optimized again."""
+    return rewritten(job, base, lambda program: rewrite.apply(program, rules, job.target)[0])
+
+
+def rewritten(job: emit.Job, base: Base, write: Callable[[Program], Program]) -> ConvertedSignature:
+    """The part with what `write` makes of its programs, optimized again."""
     smaller: dict[str, list[Optimized]] = {}
     programs = []
     for before, program in zip(base.converted.programs, base.programs, strict=True):
         group = smaller.setdefault(_group(before), [])
-        held, _ = rewrite.apply(program, rules, job.target)
-        done = job.optimize(held, group, before.planned.shared)
+        done = job.optimize(write(program), group, before.planned.shared)
         if before.rows.independent and before.planned.batch and not before.random:
             group.append(done)
         programs.append(

@@ -30,6 +30,8 @@ class Wanted:
     budget: Budget = Budget()
     """As given."""
     goal: Goal = Goal.THROUGHPUT
+    prune: float = 0.0
+    """Share of the channels of each group that may go, the weakest first; dead ones always do."""
     calibration: Source | None = None
     """None: what the SavedModel brings along, else made-up inputs."""
 
@@ -68,6 +70,7 @@ class Wanted:
             "rules": [rule.to_json() for rule in self.rules],
             "budget": self.limit.to_json(),
             "goal": self.goal.value,
+            "prune": self.prune,
             "calibration": self.calibration and [self.calibration.said, self.calibration.sha256],
         }
 
