@@ -5,8 +5,11 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+from jax import lax
+
 from jaxrt.compression.moves import Move
 from jaxrt.compression.quantize import Form, decode
+from jaxrt.compression.schemes import Scheme
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,21 +19,26 @@ class Held:
     parts: tuple[Any, ...]
     form: Form
     shape: tuple[int, ...]
+    dtype: Any
+    """Of the array."""
+    first: Move | None = None
+    """From what was encoded to the array; `form` is that of what was encoded."""
 
     @functools.cached_property
     def decoded(self) -> Any:
-        """f32[shape], written once."""
-        return decode(self.parts, self.form, self.shape)
+        """The array, written once."""
+        shape = self.shape if self.first is None else self.first.before
+        value = decode(self.parts, self.form, shape)
+        value = value if self.first is None else self.first.of(value)
+        return lax.convert_element_type(value, self.dtype)
 
     def moved(self, moves: Sequence[Move]) -> tuple[Any, Any] | None:
-        """(few bits, scales) after `moves`, which share dimensions; None for other forms."""
-        if len(self.parts) != 2 or self.parts[0].ndim != len(self.shape):
+        """(few bits, scales) after `moves`, of one rank; None where scales cannot follow."""
+        if len(self.parts) != 2 or self.form.scheme is Scheme.INT4:
             return None
         values, scale = self.parts
-        if values.shape != self.shape:
-            return None
         axes: tuple[int, ...] = self.form.axes
-        for move in moves:
+        for move in moves if self.first is None else (self.first, *moves):
             after = move.axes_after(axes)
             if after is None:
                 return None

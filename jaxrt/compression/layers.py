@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
@@ -21,7 +22,8 @@ from jaxrt.passes.rewrite import inline
 from jaxrt.passes.rows_control import scan_counts
 from jaxrt.program import Program
 
-F32 = np.dtype(np.float32)
+WIDE = (np.dtype(np.float32), np.dtype(jnp.bfloat16))
+"""What weights have before: bfloat16 where the precision of products has rounded them."""
 
 DOT, CONV, GATHER = "dot", "conv", "gather"
 
@@ -39,7 +41,7 @@ class Layer:
     """DOT, CONV or GATHER: what first takes it."""
     shape: tuple[int, ...]
     nbytes: int
-    """As float32."""
+    """Before it is compressed."""
     flops: float
     """Of all that take it, once for each time they stand in the program."""
     rows: int
@@ -99,7 +101,7 @@ def find(program: Program) -> tuple[Found, ...]:
 def _is_large(aval: Any) -> bool:
     """A matrix that takes more than its scales would save."""
     wide = [n for n in aval.shape if n > 1]
-    return aval.dtype == F32 and len(wide) > 1 and aval.size * 4 > SMALL
+    return aval.dtype in WIDE and len(wide) > 1 and aval.size * 4 > SMALL
 
 
 class _Search:
@@ -172,7 +174,7 @@ class _Search:
             name=name,
             kind=self.uses[variable][0].kind,
             shape=tuple(variable.aval.shape),
-            nbytes=variable.aval.size * F32.itemsize,
+            nbytes=variable.aval.size * variable.aval.dtype.itemsize,
             flops=self._flops[variable],
             rows=self._rows[variable],
             weights=tuple(self._under[variable]),

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from jax import lax
 
+from jaxrt.compression import vectors
 from jaxrt.compression.held import Held
-from jaxrt.compression.layers import CONV, Use
+from jaxrt.compression.layers import CONV, WIDE, Use
 from jaxrt.compression.quantize import F32, rows
 from jaxrt.compression.schemes import Scheme, units
 from jaxrt.target import Target
@@ -20,7 +21,7 @@ def product(use: Use, operands: Sequence[Any], held: Held, target: Target) -> An
     """What the equation gives, f32; None where scales cannot come after the sum."""
     eqn = use.eqn
     other = operands[1 - use.operand]
-    if other.dtype != F32 or eqn.outvars[0].aval.dtype != F32:
+    if other.dtype not in WIDE or eqn.outvars[0].aval.dtype != F32:
         return None
     found = held.moved(use.moves)
     if found is None or any(found[1].shape[d] != 1 for d in use.axes):
@@ -28,6 +29,8 @@ def product(use: Use, operands: Sequence[Any], held: Held, target: Target) -> An
     scheme = held.form.scheme
     if scheme is Scheme.FP8 and not (units(target).fp8 and use.kind != CONV):
         scheme = Scheme.INT8  # weights alone
+    if not _is_dynamic(scheme) and vectors.fits(use, found[0], target):
+        return vectors.product(use, other, *found)
     both = _convolution if use.kind == CONV else _dot
     return both(use, other, *found, scheme)
 
@@ -52,7 +55,7 @@ def _dot(use: Use, other: Any, values: Any, scale: Any, scheme: Scheme) -> Any:
         other, by = rows(other, contracted, scheme)
         scales.append(_by_dimension(eqn, 1 - mine, by))
     else:
-        values = lax.convert_element_type(values, F32)
+        values = lax.convert_element_type(values, other.dtype)
     pair = (other, values) if mine == 1 else (values, other)
     out = eqn.primitive.bind(*pair, **_params(eqn, scheme))
     return _scaled(out, scales)
@@ -83,7 +86,7 @@ def _convolution(use: Use, x: Any, values: Any, scale: Any, scheme: Scheme) -> A
         scales.append((lax.reshape(by, (x.shape[numbers.lhs_spec[0]],)), (numbers.out_spec[0],)))
     else:
         scheme = Scheme.INT8
-        values = lax.convert_element_type(values, F32)
+        values = lax.convert_element_type(values, x.dtype)
     out = eqn.primitive.bind(x, values, **_params(eqn, scheme))
     return _scaled(out, scales)
 

@@ -40,11 +40,12 @@ class Form:
 
 
 def encode(weights: Any, form: Form) -> tuple[Any, ...]:
-    """f32[...] → what is stored: (bf16[...],), or (few bits, scales).
+    """Floats [...] → what is stored: (bf16[...],), or (few bits, scales).
 
     int8 and fp8 keep the shape, with scales of size 1 along `axes`. int4: see `_grouped`; uint8
     [groups, size / 2, *others] and bf16 [groups, 1, *others], tables with `others` first.
     """
+    weights = lax.convert_element_type(weights, F32)
     if form.scheme is Scheme.BF16:
         return (lax.convert_element_type(weights, BF16),)
     if form.scheme is Scheme.INT4:
@@ -64,16 +65,17 @@ def decode(parts: Sequence[Any], form: Form, shape: Sequence[int]) -> Any:
 
 
 def rows(values: Any, axes: Sequence[int], scheme: Scheme) -> tuple[Any, Any]:
-    """Activations f32[...] → (few bits, scales f32 of size 1 along `axes`), found at run time."""
+    """Activations [...] → (few bits, scales f32 of size 1 along `axes`), found at run time."""
+    values = lax.convert_element_type(values, F32)
     scale = _scale(values, tuple(axes), LARGEST[scheme])
     return _rounded(values, scale, scheme), scale
 
 
 def fake(array: Array, form: Form) -> Array:
-    """The same array as it is after being stored and read again, f32 on the host."""
+    """The same array as it is after being stored and read again, on the host."""
     with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
         found = jax.jit(lambda w: decode(encode(w, form), form, w.shape))(array)
-    return np.asarray(found)
+    return np.asarray(found).astype(array.dtype)
 
 
 def nbytes(shape: Sequence[int], form: Form) -> int:

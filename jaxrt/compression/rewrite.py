@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Literal
 
-from jaxrt.compression import products, tables
+from jaxrt.compression import products, tables, vectors
 from jaxrt.compression.forms import form_of
 from jaxrt.compression.held import Held
 from jaxrt.compression.layers import GATHER, Found, Layer, Use, find, moved
+from jaxrt.compression.moves import Move
 from jaxrt.compression.quantize import encode
 from jaxrt.compression.schemes import Rule, Scheme, rule_for
 from jaxrt.passes.fixed import fixed
@@ -76,9 +78,16 @@ class _Writer:
 
     def _hold(self, variable: Any, value: Any) -> None:
         if variable in self._chosen:
-            _, form = self._chosen[variable]
+            found, form = self._chosen[variable]
+            shape, dtype, first = tuple(value.shape), value.dtype, None
+            if vectors.is_turned(found.layer, form, self._target):
+                value = lax.transpose(value, (1, 0))
+                form = dataclasses.replace(form, axes=(1,))
+                first = Move(tuple(value.shape), shape, (1, 0))
             parts = tuple(checkpoint_name(part, HELD) for part in encode(value, form))
-            self._held[variable] = Held(parts=parts, form=form, shape=tuple(value.shape))
+            self._held[variable] = Held(
+                parts=parts, form=form, shape=shape, dtype=dtype, first=first
+            )
 
     def _step(self, eqn: Any, operands: list[Any]) -> list[Any]:
         if all(v in self._known for v in variables(eqn.outvars)):

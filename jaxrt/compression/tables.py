@@ -14,7 +14,7 @@ from jaxrt.target import Target
 
 
 def look_up(use: Use, operands: Sequence[Any], held: Held, target: Target) -> Any:
-    """What the equation gives, f32; None where it has no better form."""
+    """What the equation gives; None where it has no better form."""
     eqn, indices = use.eqn, operands[1]
     numbers = eqn.params["dimension_numbers"]
     if held.form.scheme is Scheme.INT4:
@@ -36,7 +36,10 @@ def look_up(use: Use, operands: Sequence[Any], held: Held, target: Target) -> An
         by, dims = _cut(by, rows.shape, numbers.offset_dims), tuple(numbers.offset_dims)
     else:
         return None
-    return None if by is None else lax.mul(rows, lax.broadcast_in_dim(by, rows.shape, dims))
+    if by is None:
+        return None
+    found_rows = lax.mul(rows, lax.broadcast_in_dim(by, rows.shape, dims))
+    return lax.convert_element_type(found_rows, held.dtype)
 
 
 def _fills(eqn: Any) -> bool:
@@ -77,4 +80,4 @@ def _packed(eqn: Any, indices: Any, held: Held) -> Any:
     )
     rows = decode_rows(packed, scale, width)
     (at,) = eqn.params["dimension_numbers"].offset_dims
-    return jnp.moveaxis(rows, -1, at)
+    return lax.convert_element_type(jnp.moveaxis(rows, -1, at), held.dtype)
