@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Collection
 
-from jaxrt.passes import loop_products, pooling, topk, vector_dots
+from jaxrt.passes import loop_products, pooling, tables, topk, vector_dots
 from jaxrt.program import Program
 
 
@@ -22,6 +22,7 @@ class Form:
 FORMS = (
     Form(name="vector-dots", apply=vector_dots.transpose, gain="with transposed weights"),
     Form(name="loop-products", apply=loop_products.hoist, gain="of all steps before loops"),
+    Form(name="tables", apply=tables.join, gain="joined, for one look-up"),
     Form(name="pooling", apply=pooling.slice_windows, gain="windows as slices"),
     Form(name="top-k", apply=topk.split, gain="in two steps"),
 )
