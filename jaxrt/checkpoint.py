@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import json
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -261,8 +262,14 @@ def _checkpointer(ocp: Any) -> Iterator[Any]:
     handler = ocp.PyTreeCheckpointHandler(
         use_ocdbt=False, use_compression=False, multiprocessing_options=alone
     )
-    with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
-        yield checkpointer
+    told = logging.getLogger("absl")
+    level = told.level
+    told.setLevel(logging.ERROR)  # it warns of what is wanted here: no OCDBT, one process alone
+    try:
+        with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
+            yield checkpointer
+    finally:
+        told.setLevel(level)
 
 
 def _orbax(where: str) -> Any:

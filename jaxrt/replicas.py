@@ -24,21 +24,21 @@ class ReplicatedProgram:
         self._ran = False
 
     @property
-    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+    def input_shapes(self) -> Mapping[str, tuple[int, ...]]:
         return self.programs[0].input_shapes
 
     @property
-    def output_shapes(self) -> dict[str, tuple[int, ...]]:
+    def output_shapes(self) -> Mapping[str, tuple[int, ...]]:
         return self.programs[0].output_shapes
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """As Running says; waits for an idle replica."""
         if not self._ran:
             return self._everywhere(inputs)
         with self._occupancy.one_of(self._ids) as number:
             return self.programs[number].run(inputs)
 
-    def _everywhere(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def _everywhere(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         everything = frozenset().union(*self._ids)
         with self._occupancy.one_of([everything]), ThreadPoolExecutor(len(self.programs)) as pool:
             found = [pool.submit(program.run, inputs) for program in self.programs]

@@ -17,12 +17,12 @@ class Running(Protocol):
     """A program that runs, wherever it does: exact shapes in, exact shapes out."""
 
     @property
-    def input_shapes(self) -> dict[str, tuple[int, ...]]: ...
+    def input_shapes(self) -> Mapping[str, tuple[int, ...]]: ...
 
     @property
-    def output_shapes(self) -> dict[str, tuple[int, ...]]: ...
+    def output_shapes(self) -> Mapping[str, tuple[int, ...]]: ...
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """Alias → array of exactly the shape and dtype it takes; blocks until it is done."""
 
 

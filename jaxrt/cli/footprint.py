@@ -29,7 +29,10 @@ def count(calls: Calls, ready: Ready) -> None:
     gauge = calls.registry.gauge
     gauge(families.EXECUTABLE_BYTES, *of, "code").set(code)
     gauge(families.EXECUTABLE_BYTES, *of, "scratch").set(scratch)
-    gauge(families.WEIGHTS_BYTES, *of).set(ready.model.weights.nbytes)
+    gauge(families.WEIGHTS_BYTES, *of).set(ready.model.nbytes)
+    places = ready.model.places
+    gauge(families.REPLICAS, *of).set(len(places))
+    gauge(families.MESH_DEVICES, *of).set(len(places[0].devices))
     file = ready.path / MLMD
     if file.is_file():
         try:

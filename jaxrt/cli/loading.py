@@ -10,8 +10,10 @@ from jaxrt import loader
 from jaxrt.artifact import open_artifact
 from jaxrt.buckets import Buckets
 from jaxrt.cli import batching, footprint, hosts
+from jaxrt.cli.placing import Placing
 from jaxrt.cli.ready import Ready
 from jaxrt.compiler import Weights
+from jaxrt.entries import HostEntry
 from jaxrt.errors import ModelError, UsageError
 from jaxrt.serving.engine import source
 from jaxrt.serving.engine.product import Loader
@@ -52,6 +54,7 @@ class Loading:
     """Where requests wait for batches, with `--enable_batching`."""
     calls: Calls | None = None
     """Where versions are counted."""
+    placing: Placing = dataclasses.field(default_factory=lambda: Placing(several=False))
 
 
 Tell = Callable[[str, Ready, Sequence[Warmed], bool], None]
@@ -153,11 +156,17 @@ def load_version(
     else:  # the store has just compared every hash
         artifact = open_artifact(saved_models.artifact(name, path, calm=calm), verify=False)
     open_host = hosts.opener(artifact)
-    if saved_models is None:
-        fallback = hosts.fallback(artifact, open_host)
-        model = loader.load(artifact, loading.target, open_host=open_host, open_fallback=fallback)
-    else:
-        model = loader.load(artifact, loading.target, open_host=open_host)
+    fallback = _none if saved_models else hosts.fallback(artifact, open_host)
+    placing = loading.placing
+    model = loader.load(
+        artifact,
+        loading.target,
+        open_host=open_host,
+        open_fallback=fallback,
+        replicas=placing.replicas,
+        combine=placing.combine,
+    )
+    loading.scheduler.widen(len(model.places))
     if not loading.alone:
         _refuse_state(name, model)
     queues = loading.queues.of(path) if loading.queues else None
@@ -167,7 +176,7 @@ def load_version(
         signatures=signatures(name, model),
         scheduler=loading.scheduler,
         host_scheduler=loading.host_scheduler,
-        on_demand=saved_models.on_demand(path, model.weights) if saved_models else None,
+        on_demand=_on_demand(path, model, placing, saved_models),
         batch_sizes=saved_models.sizes(path) if saved_models else None,
         batching=queues,
         calls=loading.calls,
@@ -178,6 +187,18 @@ def load_version(
     if loading.calls is not None:
         footprint.count(loading.calls, ready)
     return ready
+
+
+def _on_demand(
+    path: Path, model: loader.LoadedModel, placing: Placing, saved_models: SavedModels | None
+) -> OnDemand | None:
+    if saved_models is None:
+        return None
+    return placing.on_demand(saved_models.on_demand(path, model.weights), model.places)
+
+
+def _none(entry: HostEntry) -> None:
+    """What is compiled when it is asked for needs no fallback."""
 
 
 def _refuse_state(name: str, model: loader.LoadedModel) -> None:

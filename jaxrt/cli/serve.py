@@ -12,7 +12,7 @@ import click
 from jaxrt import __version__, digest
 from jaxrt.artifact import WEIGHTS
 from jaxrt.cli import console, devices, options
-from jaxrt.cli.flags import accepted, compression, models, network, running
+from jaxrt.cli.flags import accepted, compression, models, network, placing, running
 from jaxrt.cli.flags.command import LenientCommand, given, unknown, unused
 from jaxrt.cli.flags.flag import Flag, truth
 from jaxrt.cli.settings import Settings, resolve
@@ -42,6 +42,8 @@ def _versions(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @models.lifecycle
 @running.batching
 @devices.device_option
+@placing.replicas
+@placing.hosts
 @options.compile_options
 @compression.compression_options
 @compression.goal_option

@@ -26,6 +26,7 @@ from jaxrt.cli import (
 from jaxrt.cli.choices import Choices
 from jaxrt.cli.following import Following
 from jaxrt.cli.loading import Loading, Replay, VersionLoader
+from jaxrt.cli.placing import Placing, count
 from jaxrt.cli.ports import Ports
 from jaxrt.cli.ready import Ready
 from jaxrt.cli.saving import Lazily
@@ -112,11 +113,14 @@ def _engine(
     post: Post | None,
 ) -> _Engine:
     attached = saved_models.target
-    device, host = _schedulers(settings, attached)
+    several = len(target.devices(attached.platform)) > 1
+    placing = Placing(several=several, replicas=count(settings.replicas))
+    device, host = _schedulers(settings, attached, quick=not several)
     footprint.build(calls, attached)
     manager = Manager(schedulers=[device, host], observer=States(calls))
     loading = Loading(
         target=attached,
+        placing=placing,
         scheduler=device,
         host_scheduler=host,
         saved_models=saved_models.get,
@@ -190,14 +194,16 @@ def _choices(settings: Settings) -> Choices:
     )
 
 
-def _schedulers(settings: Settings, attached: Target) -> tuple[Scheduler, Scheduler]:
-    """Of the device, and of the host's segments."""
+def _schedulers(
+    settings: Settings, attached: Target, *, quick: bool
+) -> tuple[Scheduler, Scheduler]:
+    """Of the device, and of the host's segments. `quick`: a program waits for no other's end."""
     limit = settings.max_enqueued_batches
     stages = settings.inter_op_threads or os.cpu_count() or 1
     # An accelerator runs one program at a time: a quick one would keep the loop waiting for it.
-    quick = QUICK_SECONDS if attached.platform == "cpu" else 0.0
+    seconds = QUICK_SECONDS if attached.platform == "cpu" and quick else 0.0
     return (
-        Scheduler(name=attached.platform, max_enqueued_batches=limit, quick_seconds=quick),
+        Scheduler(name=attached.platform, max_enqueued_batches=limit, quick_seconds=seconds),
         Scheduler(name="host", threads=stages, max_enqueued_batches=limit),
     )
 

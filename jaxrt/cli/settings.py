@@ -75,6 +75,11 @@ class Settings:
     max_enqueued_batches: int
 
     device: str
+    replicas: str
+    coordinator: str | None
+    """HOST:PORT of the first of several hosts."""
+    num_hosts: int
+    host_index: int
     tensorflow_session_parallelism: int
     tensorflow_intra_op_parallelism: int
     tensorflow_inter_op_parallelism: int

@@ -33,7 +33,7 @@ def started_table(name: str, version: int, ready: Ready, warmed: Sequence[Warmed
             )
     return table(
         f"{name} version {version} from {ready.path}: {len(rows)} programs, weights "
-        f"{size(ready.model.weights.nbytes)}",
+        f"{_weights(ready)}",
         ["signature", "input shapes", "rows", "runs", "loaded in", "first run"],
         rows,
     )
@@ -41,6 +41,17 @@ def started_table(name: str, version: int, ready: Ready, warmed: Sequence[Warmed
 
 def _at(signature: str, shapes: Shapes, values: Mapping[str, bool]) -> Hashable:
     return signature, tuple(sorted(shapes.items())), tuple(sorted(values.items()))
+
+
+def _weights(ready: Ready) -> str:
+    """Their bytes and, where there are several devices, on how many."""
+    model = ready.model
+    place = model.places[0]
+    if place.single and len(model.places) == 1:
+        return size(model.nbytes)
+    on = f"a mesh of {place.shape}" if len(place.devices) > 1 else "one device"
+    each = f"{size(model.weights.device_bytes)} on each of {place.devices[0].device_kind!r}"
+    return f"{each}, {on}, replicas: {len(model.places)}"
 
 
 def started_tables(

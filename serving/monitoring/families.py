@@ -143,7 +143,16 @@ EXECUTABLE_BYTES = _gauge(
     "worker processes.",
 )
 WEIGHTS_BYTES = _gauge(
-    "jaxrt_weights_bytes", _OF, "Bytes of weights; worker processes share them.", largest=True
+    "jaxrt_weights_bytes",
+    _OF,
+    "Bytes of weights, on all devices together; worker processes share them.",
+    largest=True,
+)
+REPLICAS = _gauge(
+    "jaxrt_replicas", _OF, "Places that run batches of a version at the same time.", largest=True
+)
+MESH_DEVICES = _gauge(
+    "jaxrt_mesh_devices", _OF, "Devices that one replica of a version runs on.", largest=True
 )
 MODEL_STATE = _gauge(
     "jaxrt_model_state", (*_OF, "state"), "Worker processes in which a version is in this state."
@@ -167,7 +176,7 @@ PROCESS = _gauge("_process", ())
 JAXRT = (
     STAGE_SECONDS, QUEUE_SECONDS, BATCH_ROWS, PADDING_ROWS, RETRIED, UNPLANNED_COMPILES,
     UNPLANNED_FAILURES, FALLBACKS, CANCELLED, EXPIRED, REJECTED, IN_FLIGHT, EXECUTABLE_BYTES,
-    WEIGHTS_BYTES, MODEL_STATE, FAILED_LOADS, MLMD, BUILD, WORKERS,
+    WEIGHTS_BYTES, REPLICAS, MESH_DEVICES, MODEL_STATE, FAILED_LOADS, MLMD, BUILD, WORKERS,
 )  # fmt: skip
 
 BY_NAME = {family.name: family for family in (*TENSORFLOW, *JAXRT, PROCESS)}

@@ -1,0 +1,72 @@
+"""Which devices the models of a server run on, and how many replicas each has."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from jaxrt.entries import ProgramEntry
+from jaxrt.errors import UsageError
+from jaxrt.loader import alone
+from jaxrt.occupancy import Occupancy
+from jaxrt.parts import Part
+from jaxrt.placed import Place
+from jaxrt.program import Rows
+from jaxrt.replicas import ReplicatedProgram
+from jaxrt.running import Running
+from jaxrt.serving.engine.servable import Loaded, OnDemand
+
+AUTO = "auto"
+
+
+def count(text: str) -> int | None:
+    """`--replicas`: None for as many as there are devices for. Raises UsageError."""
+    if text == AUTO:
+        return None
+    if not text.isdecimal() or not int(text):
+        raise UsageError(f"--replicas {text!r}: want {AUTO} or a whole number from 1 up")
+    return int(text)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Placing:
+    """Equal for all models of a server."""
+
+    several: bool
+    """Whether there is more than one device: else nothing has to take turns."""
+    replicas: int | None = 1
+    """None: as many as there are devices for."""
+    occupancy: Occupancy = dataclasses.field(default_factory=Occupancy)
+
+    def combine(self, entry: ProgramEntry, part: Part, places: Sequence[Place]) -> Running:
+        """A program in all its places, as `loader.load` asks for it."""
+        if not self.several:
+            return alone(entry, part, places)
+        programs = [program for program in part.programs if program is not None]
+        return ReplicatedProgram(programs, places, self.occupancy)
+
+    def on_demand(self, compiler: OnDemand | None, places: Sequence[Place]) -> OnDemand | None:
+        """What compiles shapes that nobody planned runs in the first place.
+
+        None on a mesh of several devices, whose plan a shape alone cannot have.
+        """
+        if compiler is None or not self.several:
+            return compiler
+        return _Placed(compiler, places[0], self.occupancy) if places[0].single else None
+
+
+class _Placed:
+    """An OnDemand whose programs take turns with all others."""
+
+    def __init__(self, compiler: OnDemand, place: Place, occupancy: Occupancy) -> None:
+        self._compiler = compiler
+        self._place = place
+        self._occupancy = occupancy
+
+    def compile(
+        self,
+        signature: str,
+        shapes: Mapping[str, tuple[int, ...]],
+        values: Mapping[str, bool],
+    ) -> tuple[Loaded, Rows]:
+        """As OnDemand says."""
+        program, rows = self._compiler.compile(signature, shapes, values)
+        return ReplicatedProgram([program], [self._place], self._occupancy), rows
