@@ -1,11 +1,13 @@
 """What compression did, as the report keeps it."""
 
+import dataclasses
 from typing import Any
 
 from jaxrt.compression.schemes import Scheme
 from jaxrt.converters.bases import said
 from jaxrt.converters.compressing import LayerChoice
 from jaxrt.converters.making import Made
+from jaxrt.converters.pruning import Pruned
 
 
 def make(made: Made) -> dict[str, Any] | None:
@@ -28,7 +30,8 @@ def make(made: Made) -> dict[str, Any] | None:
             "estimated": found.estimated,
         },
         "notes": list(found.notes),
-        "bytes_before": found.before,
+        "pruned": None if made.pruned is None else _pruned(made.pruned),
+        "bytes_before": made.pruned.before if made.pruned else found.before,
         "bytes_after": sum(array.nbytes for array in made.weights.arrays.values()),
         "layers": [_layer(choice, made.dropped) for choice in found.layers],
         "outputs": {
@@ -39,6 +42,20 @@ def make(made: Made) -> dict[str, Any] | None:
             for point in found.points
         ],
         "speed": [speed.to_json() for speed in made.speeds],
+    }
+
+
+def _pruned(found: Pruned) -> dict[str, Any]:
+    return {
+        "share": found.share,
+        "channels": [
+            {**dataclasses.asdict(channels), "weight": said(channels.weight)}
+            for channels in found.channels
+        ],
+        "error": found.error.to_json() if found.error else None,
+        "bytes_before": found.before,
+        "bytes_after": found.after,
+        "notes": list(found.notes),
     }
 
 

@@ -4,12 +4,13 @@ import dataclasses
 from collections.abc import Mapping
 
 from jaxrt import layouts
-from jaxrt.converters import compressing, emit, speed
+from jaxrt.converters import compressing, emit, pruning, speed
 from jaxrt.converters.compressing import Compression
 from jaxrt.converters.conversion import ConvertedSignature
 from jaxrt.converters.counted import Counted
 from jaxrt.converters.division import Divided
 from jaxrt.converters.options import Options
+from jaxrt.converters.pruning import Pruned
 from jaxrt.errors import ConversionError
 
 
@@ -23,6 +24,7 @@ class Made:
     compiled: Mapping[str, emit.Compiled]
     failed: Mapping[str, str]
     """Part → why the target does not run it."""
+    pruned: Pruned | None = None
     compression: Compression | None = None
     speeds: tuple[speed.Speed, ...] = ()
     dropped: str | None = None
@@ -31,8 +33,9 @@ class Made:
     @property
     def error(self) -> float | None:
         """Relative RMS error of the worst output; None where nothing is compressed."""
+        pruned = self.pruned.error.rms if self.pruned and self.pruned.error else None
         if self.compression is None or self.dropped or not self.compression.chosen:
-            return None
+            return pruned
         return self.compression.worst
 
 
@@ -40,25 +43,25 @@ def make(job: emit.Job, found: Divided, options: Options) -> Made:
     """Prepares and compiles. Raises DeviceError for what does not fit the target, UsageError."""
     if options.compression is None:
         return _made(job, found)
-    small, compression = compressing.compress(job, found, options.compression)
-    made = dataclasses.replace(_made(job, small), compression=compression)
+    less, pruned = pruning.prune_model(job, found, options.compression)
+    small, compression = compressing.compress(job, less, options.compression)
+    made = dataclasses.replace(_made(job, small), compression=compression, pruned=pruned)
     if not compression.chosen:
         return made
     if job.target.platform != "cpu" or job.target.absent or job.target.num_devices > 1:
         return made  # nothing here can be timed
-    speeds = speed.measure(
-        job, found.converted, small.converted, made.compiled, made.weights.arrays
-    )
+    speeds = speed.measure(job, less.converted, small.converted, made.compiled, made.weights.arrays)
     slower = [s for s in speeds if s.slower]
     if not slower or compressing.slower_is_fine(options.compression):
         return dataclasses.replace(made, speeds=tuple(speeds))
     worst = max(slower, key=lambda s: s.after / s.before)
     job.built.clear()
     if isinstance(job.steps, Counted):
-        job.steps.more(sum(len(c.programs) for c in found.converted.values()))
+        job.steps.more(sum(len(c.programs) for c in less.converted.values()))
     return dataclasses.replace(
-        _made(job, found),
+        _made(job, less),
         compression=compression,
+        pruned=pruned,
         speeds=tuple(speeds),
         dropped=f"{worst.part} {worst.shapes} would take {worst.after / worst.before:.2f} times as "
         "long; --optimize size compresses it nevertheless",

@@ -54,6 +54,7 @@ def wanted(flags: CompressionFlags, model: Path) -> Wanted | None:
         rules=rules,
         budget=budget,
         goal=Goal(flags.goal),
+        prune=_share("--prune", flags.prune) or 0.0,
         calibration=source or _warm_up(model),
     )
 

@@ -29,6 +29,7 @@ class CompressionFlags:
     allow_compression: bool = False
     compress: str | None = None
     compress_rules: tuple[str, ...] = ()
+    prune: str | None = None
     max_error: str | None = None
     min_agreement: str | None = None
     calibration: str | None = None
@@ -53,7 +54,8 @@ class CompressionFlags:
     @property
     def asks(self) -> bool:
         """Whether anything is to be compressed."""
-        return self.allow_compression or self.compress is not None or bool(self.compress_rules)
+        named = (self.compress, self.prune, *self.compress_rules)
+        return self.allow_compression or any(value is not None for value in named)
 
 
 compression_options = group(
@@ -79,6 +81,14 @@ compression_options = group(
         metavar="REGEX=SCHEME",
         help="What becomes of layers by their names, whatever the budget: --compress-rule "
         "'head/=float'. The first that is found in a name holds. May be given several times.",
+    ),
+    flag(
+        "prune",
+        COMPRESSION,
+        metavar="SHARE",
+        help="How many of the channels between two layers may go, the weakest first, with all that "
+        "hangs on them, such as 25%: as far as the budget lets them. Channels that change nothing "
+        "go wherever anything is compressed.",
     ),
     flag(
         "max-error",
