@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from jaxrt.passes import prepare, provenance
 from jaxrt.passes.precision import Rounding
 from jaxrt.program import Program
 from jaxrt.tuning import tuner as tuners
-from jaxrt.tuning.choices import Choice, Choices
+from jaxrt.tuning.choices import Choices
 from jaxrt.tuning.optimizer import Optimized, Optimizer
 from jaxrt.tuning.tuner import Autotune, Tuner
 
@@ -145,9 +146,17 @@ def test_a_program_whose_rows_nobody_can_change_stays_whole() -> None:
     assert optimizer(looping(8), resized=lambda rows: None).slices == 1
 
 
-@pytest.mark.parametrize(("part", "faster"), [(1.0, 2.0), (1.94, None)])
-def test_slices_are_timed_against_the_whole_and_the_choice_is_kept(
-    part: float, faster: float | None, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("part", "cores", "faster", "kept"),
+    [(1.0, 2.0, 2.0, True), (1.94, 2.0, None, True), (1.94, 1.1, None, False)],
+)
+def test_slices_are_timed_and_the_choice_is_kept_unless_others_had_the_cores(
+    part: float,
+    cores: float,
+    faster: float | None,
+    kept: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]
     took = {8: 2.0, 4: part}
@@ -167,12 +176,16 @@ def test_slices_are_timed_against_the_whole_and_the_choice_is_kept(
     monkeypatch.setattr(slices, "at_once", at_once)
     whole, few = (prepare.split(looping(rows)).apply for rows in (8, 4))
     for _ in range(2):
-        choices = Choices(tmp_path, "t")
-        tuner = Tuner(CPU, Autotune.FAST, choices=choices, clock=lambda: now[0])
+        tuner = Tuner(
+            CPU,
+            Autotune.FAST,
+            choices=Choices(tmp_path, "t"),
+            clock=lambda: now[0],
+            cpu_clock=lambda: now[0] * cores,
+        )
         assert tuner.slices(whole, few, 2) == faster
-        took = {8: 1.0, 4: 1.0}  # another machine, perhaps: nobody asks it
     key = f"2 slices {provenance.of_closed(whole.jaxpr)}"
-    assert isinstance(Choices(tmp_path, "t").get(key), Choice)
+    assert (Choices(tmp_path, "t").get(key) is not None) == kept
 
 
 def test_nothing_is_cut_by_rule_or_on_other_devices() -> None:

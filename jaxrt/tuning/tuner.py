@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import enum
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -55,6 +56,9 @@ WHOLE = 1.2
 SLICES = "slices"
 """The choice of executions side by side."""
 
+OWN = 0.75
+"""Of the cores' time: slices that got less shared them with other processes."""
+
 ONE = "one kernel"
 KERNELS = "kernels"
 
@@ -79,12 +83,14 @@ class Tuner:
         choices: Choices | None,
         clock: Callable[[], float],
         without: Sequence[str] = (),
+        cpu_clock: Callable[[], float] = time.process_time,
     ) -> None:
         """`without` are lowerings never to use; `clock` is time.perf_counter, or a test's."""
         self._target = target
         self._mode = mode
         self._choices = choices
         self._clock = clock
+        self._cpu_clock = cpu_clock
         self._without = frozenset(without)
         self._chosen: dict[str, Choice] = {}
         self._spent = 0.0
@@ -155,22 +161,32 @@ class Tuner:
         found = self._choices.get(key) if self._choices else None
         if found is None:
             with self._timed():
-                found = self._time_slices(whole, part, count)
-            if self._choices:
+                found, alone = self._time_slices(whole, part, count)
+            if self._choices and (alone or found.lowering == SLICES):
                 self._choices.put(key, found)
         return found.seconds[ALL] / found.seconds[SLICES] if found.lowering == SLICES else None
 
-    def _time_slices(self, whole: Program, part: Program, count: int) -> Choice:
+    def _time_slices(self, whole: Program, part: Program, count: int) -> tuple[Choice, bool]:
+        """The choice, and whether slices had the cores to themselves: else it is not kept."""
         run = runnable(part, self._target)
         effort = _EFFORTS[self._mode]
+        used, taken = [], []
+
+        def together() -> None:
+            before = self._cpu_clock(), self._clock()
+            slices.at_once([run] * count)
+            used.append(self._cpu_clock() - before[0])
+            taken.append(self._clock() - before[1])
+
         seconds = timing.interleaved(
-            {ALL: runnable(whole, self._target), SLICES: lambda: slices.at_once([run] * count)},
+            {ALL: runnable(whole, self._target), SLICES: together},
             clock=self._clock,
             rounds=effort.rounds,
             seconds=effort.seconds,
         )
         faster = seconds[SLICES] * CLEARLY < seconds[ALL]
-        return Choice(lowering=SLICES if faster else ALL, seconds=seconds)
+        choice = Choice(lowering=SLICES if faster else ALL, seconds=seconds)
+        return choice, sum(used) > sum(taken) * count * OWN
 
     def _time_whole(self, program: Program) -> Choice:
         if not compiles_whole(program):
