@@ -205,13 +205,13 @@ class _Compressing:
     def _remember(self, chosen: Chosen, found: Sequence[OutputError]) -> None:
         agreements = [e.agreement for e in found if e.agreement is not None]
         saved = sum(self._saved(self._layers[name], scheme) for name, scheme in chosen.items())
-        self._points.append(
-            Point(
-                nbytes=self._before - saved,
-                error=max((e.rms for e in found), default=0.0),
-                agreement=min(agreements, default=None),
-            )
+        point = Point(
+            nbytes=self._before - saved,
+            error=max((e.rms for e in found), default=0.0),
+            agreement=min(agreements, default=None),
         )
+        if point not in self._points:
+            self._points.append(point)
 
     def _checked(
         self, taken: Sequence[Option[Scheme]], fixed: Chosen

@@ -1,5 +1,6 @@
 """`jaxrt compile`: SavedModel → artifact."""
 
+import itertools
 import logging
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import click
 
 from jaxrt.cli import console, devices, options
+from jaxrt.cli.compressed import compression_lines, compression_tables
 from jaxrt.cli.flags.command import FlagCommand
 from jaxrt.cli.flags.compression import CompressionFlags, compression_options
 from jaxrt.cli.gains import gain_tables
@@ -118,8 +120,9 @@ def command(
             lay_out=on_mesh.lay_out(target),
         )
     shown = console.stdout()
-    for table in (*report_tables(manifest, report), *gain_tables(report)):
+    tables = (report_tables(manifest, report), gain_tables(report), compression_tables(report))
+    for table in itertools.chain(*tables):
         shown.print(table)
-    for line in lines(report):
+    for line in (*lines(report), *compression_lines(report)):
         click.echo(line)
     shown.print(f"wrote {destination}: {size(building.size_of(destination))}")

@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from jaxrt.artifact import Artifact, open_artifact
-from jaxrt.cli import console
+from jaxrt.cli import console, pictures
+from jaxrt.cli.compressed import compression_lines, compression_tables
 from jaxrt.cli.flags.command import FlagCommand
 from jaxrt.cli.segments import lines
 from jaxrt.cli.tables import INIT_OP, report_tables, tensor
@@ -17,13 +18,22 @@ from jaxrt.units import size
 @click.command(cls=FlagCommand, epilog="Example: jaxrt inspect model.jaxrt")
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print manifest and report as JSON.")
-def command(artifact: Path, as_json: bool) -> None:
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE.svg",
+    help="Draw what the report has pictures of: size against error of a compressed artifact.",
+)
+def command(artifact: Path, as_json: bool, plot: Path | None) -> None:
     """Show what ARTIFACT holds.
 
     Signatures, compiled shapes, memory, FLOPs, what runs where, how far the answers are from
     TensorFlow's, and what was left out and why. Every file is compared with its hash first.
     """
     with open_artifact(artifact) as opened:
+        if plot is not None:
+            pictures.write(opened.report(), plot)
+            return
         if as_json:
             found = {"manifest": opened.manifest.to_json(), "report": opened.report()}
             click.echo(json.dumps(found, indent=1))
@@ -37,9 +47,10 @@ def command(artifact: Path, as_json: bool) -> None:
             for cells in _tensors(signature.spec)
         ]
         shown.print(console.table("Signatures", ["signature", "", "name", "tensor"], rows))
-        for made in report_tables(opened.manifest, opened.report()):
+        report = opened.report()
+        for made in (*report_tables(opened.manifest, report), *compression_tables(report)):
             shown.print(made)
-        for line in lines(opened.report()):
+        for line in (*lines(opened.report()), *compression_lines(opened.report())):
             click.echo(line)
 
 
