@@ -153,9 +153,10 @@ class Tuner:
     def slices(self, whole: Program, part: Program, count: int) -> float | None:
         """How many times as fast `count` runs of `part` at once are as one of `whole`.
 
-        None where the whole is to run: without a clear gain, one execution has all threads.
+        None where the whole is to run: without a clear gain, one execution has all threads. Timed
+        though a build's time is spent: it is asked once for a program, and gains most of all.
         """
-        if self._target.platform != "cpu" or not self._may_time():
+        if self._target.platform != "cpu" or self._mode is Autotune.OFF:
             return None
         key = f"{count} slices {provenance.of_closed(whole.jaxpr)}"
         found = self._choices.get(key) if self._choices else None
