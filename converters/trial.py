@@ -17,6 +17,7 @@ from jaxrt.converters.records import Refused
 from jaxrt.errors import JaxrtError, ModelError
 from jaxrt.manifest import HostEntry, ProgramEntry, SignatureEntry, StageEntry
 from jaxrt.mesh import MeshRecord, Spec
+from jaxrt.passes import widened
 from jaxrt.passes.precision import Precision
 from jaxrt.running import Running
 from jaxrt.specs import stage_key
@@ -62,7 +63,7 @@ class Built:
         executable, entry = found.executable, found.sample
         if target.absent:
             target, mesh, layouts = targets.attached("cpu"), None, {}
-            executable = compiler.build(found.program, target).loaded
+            executable = compiler.build(widened.apply(found.program), target).loaded
             entry = dataclasses.replace(entry, input_layouts={}, output_layouts={})
         place = placed.places(target, mesh, 1, self.job.model.path)[0]
         weights = placed.Weights(target, place, layouts)

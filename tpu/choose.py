@@ -33,6 +33,8 @@ class Goal(enum.Enum):
     """Rows per second at the largest batch size."""
     LATENCY = "latency"
     """Seconds per call at the smallest batch size."""
+    SIZE = "size"
+    """Weights that take little: what is held in fewer bits. Plans are as for throughput."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +137,7 @@ def _ranked(program: Program, topology: Topology, wishes: Wishes) -> list[Consid
     sizes = [topology.devices]
     if wishes.mesh is not None:
         sizes = [wishes.mesh.devices]
-    elif wishes.goal is Goal.THROUGHPUT:
+    elif wishes.goal is not Goal.LATENCY:
         sizes += [n for n in range(1, topology.devices) if topology.devices % n == 0]
     found: list[Considered] = []
     refusal: DeviceError | None = None
@@ -152,7 +154,7 @@ def _ranked(program: Program, topology: Topology, wishes: Wishes) -> list[Consid
         except DeviceError as error:
             refusal = refusal or error
             continue
-        replicas = topology.devices // size if wishes.goal is Goal.THROUGHPUT else 1
+        replicas = topology.devices // size if wishes.goal is not Goal.LATENCY else 1
         found += [Considered(plan=p, replicas=replicas) for p in made if wishes.allow(p.mesh)]
     if not found:
         raise refusal or DeviceError(f"{topology.name}: no mesh has the axes that --shard splits")

@@ -12,6 +12,8 @@ _OP = re.compile(
     r"(?P<kind>" + "|".join(KINDS) + r")(?:-start)?\("
 )
 _ARRAY = re.compile(r"([a-z]+)([0-9]*)[a-z0-9]*\[([0-9,]*)\]")
+_FUNCTION = "jit(function)/"
+"""The name of the function in `jaxrt.tpu.apply`, as `op_name` has it."""
 _NAME = re.compile(r'op_name="([^"]*)"')
 
 
@@ -23,7 +25,7 @@ class Found:
     nbytes: int
     """Of its results on one device."""
     scope: str
-    """`op_name`: the layer and the operation, as far as XLA kept it."""
+    """The weight that was used last before it, as far as XLA kept that; else empty."""
 
 
 def found(hlo: str) -> Iterator[Found]:
@@ -35,13 +37,19 @@ def found(hlo: str) -> Iterator[Found]:
             yield Found(
                 kind=match["kind"],
                 nbytes=_nbytes(match["type"]),
-                scope=name[1] if name else "",
+                scope=_scope(name[1]) if name else "",
             )
 
 
 def counts(exchanges: Iterable[Found]) -> dict[str, int]:
     """Kind → how many there are."""
     return dict(collections.Counter(exchange.kind for exchange in exchanges))
+
+
+def _scope(op_name: str) -> str:
+    """`jit(call)/call_exported/jit(function)/dense_1/kernel/dot_general` → `dense_1/kernel`."""
+    _, found, rest = op_name.rpartition(_FUNCTION)
+    return rest.rpartition("/")[0] if found else ""
 
 
 def _nbytes(text: str) -> int:

@@ -36,6 +36,8 @@ class Plan:
     inputs: Mapping[str, Spec]
     constraints: Mapping[tuple[int, int], Spec]
     """Number of an equation of the inlined jaxpr, and of its result → the layout it is held to."""
+    scopes: Mapping[int, str]
+    """Number of an equation → the weight that it uses, or that was used last before it."""
     collectives: tuple[Collective, ...]
     """Expected; the compiler may merge some."""
     weight_bytes: int
@@ -129,6 +131,7 @@ def lay_out(found: Inlined, candidate: Candidate, topology: Topology, *, bf16: b
         weights={name: state.weights[variable] for name, variable in names.items()},
         inputs=dict(zip(program.input_names, specs, strict=True)),
         constraints=dict(state.constraints),
+        scopes=dict(state.scopes),
         collectives=tuple(state.collectives),
         weight_bytes=_weight_bytes(state, names.values()),
         estimate=estimate(state, topology.chip, bf16=bf16),

@@ -91,6 +91,8 @@ class Walk:
     """Number of an equation and of its result → the layout to hold it to."""
     collectives: list[Collective] = dataclasses.field(default_factory=list)
     work: list[Work] = dataclasses.field(default_factory=list)
+    scopes: dict[int, str] = dataclasses.field(default_factory=dict)
+    """Number of an equation → the weight that was met last."""
     opaque: bool = False
     """Values were met whose layout is unknown."""
     names: Mapping[Any, str] = dataclasses.field(default_factory=dict)
@@ -191,6 +193,7 @@ def walk(
         state.number = number
         found = rules.get(eqn.primitive.name, _unknown)(state, eqn)
         state.layouts.update(zip(eqn.outvars, found, strict=True))
+        state.scopes[number] = state.scope
     for atom in closed.jaxpr.outvars:
         if not isinstance(atom, Literal):
             spec = state.spec(atom)

@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from jaxrt.mesh import MeshShape, Spec
 from jaxrt.tpu.aot import Compiled
@@ -12,7 +12,7 @@ from jaxrt.tpu.layout import fitting, parts, whole
 from jaxrt.tpu.plan import Plan
 from jaxrt.tpu.topology import Topology
 
-_NUMBER = re.compile(r"[0-9]+")
+_NUMBER = re.compile(r"_?[0-9]+")
 
 
 def real(spec: Spec, mesh: MeshShape) -> Spec:
@@ -72,7 +72,7 @@ def why(considered: Sequence[Considered], topology: Topology, goal: Goal) -> str
         return "No other plan lays out the weights otherwise."
     rival = min(others, key=lambda one: (one.seconds is None, one.cost))
     by = "what the compiler counts" if rival.seconds and chosen.seconds else "the cost model"
-    what = "rows a second" if goal is Goal.THROUGHPUT else "calls a second"
+    what = "calls a second" if goal is Goal.LATENCY else "rows a second"
     times = rival.cost / chosen.cost
     said = f"{times:.2f} times the {what} of {_spell(rival)}, by {by}"
     if times < 1:
@@ -87,41 +87,51 @@ def _spell(one: Considered) -> str:
 
 def program(found: Plan, compiled: Compiled, topology: Topology) -> dict[str, Any]:
     """What is to be said of one program: its exchanges and its memory."""
-    scopes = [(c.kind, c.scope) for c in found.collectives]
     return {
         "expected": counted(found.collectives),
         "compiled": dict(compiled.collectives),
-        "layers": layers(scopes),
+        "layers": layers(found.collectives, compiled.exchanges),
         "memory_bytes": memory(compiled),
         "memory_share": memory(compiled) / topology.device_bytes,
         "estimated_seconds": found.estimate.seconds,
     }
 
 
-def layers(scopes: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Expected exchanges by layer: the weight that each comes after, without what follows a number.
+class _Exchange(Protocol):
+    @property
+    def kind(self) -> str: ...
 
-    `bert/layer_3/output/kernel` is of the layer `bert/layer_3`; equal layers in a row are one line
-    with how many there are.
+    @property
+    def scope(self) -> str: ...
+
+
+def layers(expected: Iterable[_Exchange], compiled: Iterable[_Exchange]) -> list[dict[str, Any]]:
+    """Exchanges by the weight that was used last before them.
+
+    Weights whose names differ in their numbers alone are of layers that repeat, and one line:
+    `encoder/layer_*/output/kernel`, how many there are, and the exchanges after all of them.
     """
-    found: dict[str, dict[str, int]] = {}
-    for kind, scope in scopes:
-        counts = found.setdefault(_layer(scope), {})
-        counts[kind] = counts.get(kind, 0) + 1
-    lines: list[dict[str, Any]] = []
-    for layer, counts in found.items():
-        pattern = _NUMBER.sub("*", layer)
-        if lines and lines[-1]["pattern"] == pattern and lines[-1]["collectives"] == counts:
-            lines[-1]["layers"] += 1
-        else:
-            lines.append({"pattern": pattern, "layers": 1, "collectives": counts})
-    return lines
+    weights: dict[str, dict[str, None]] = {}
+    counts: dict[str, dict[str, dict[str, int]]] = {}
+    for said, found in (("expected", expected), ("compiled", compiled)):
+        for one in found:
+            name = one.scope.partition("~")[0]
+            pattern = _NUMBER.sub("", name)
+            weights.setdefault(pattern, {}).setdefault(name)
+            kinds = counts.setdefault(pattern, {}).setdefault(said, {})
+            kinds[one.kind] = kinds.get(one.kind, 0) + 1
+    return [
+        {
+            "after": spelled(list(names)),
+            "weights": len(names),
+            "expected": counts[pattern].get("expected", {}),
+            "compiled": counts[pattern].get("compiled", {}),
+        }
+        for pattern, names in weights.items()
+    ]
 
 
-def _layer(scope: str) -> str:
-    """Up to the part of the name that has its first number, or all but the last part."""
-    pieces = scope.partition("~")[0].split("/")
-    for place, piece in enumerate(pieces):
-        if _NUMBER.search(piece):
-            return "/".join(pieces[: place + 1])
-    return "/".join(pieces[:-1]) or scope
+def spelled(names: Sequence[str]) -> str:
+    """One name for several that differ in their numbers: `dense_*/kernel`."""
+    longest = max(names, key=lambda name: len(_NUMBER.findall(name)))
+    return longest if len(names) == 1 else _NUMBER.sub("_*", longest)

@@ -168,7 +168,7 @@ def _weights(asked: Sequence[Asked]) -> dict[str, Any]:
 
 def _anchor(asked: Sequence[Asked], goal: Goal) -> Asked:
     """The program that the mesh is chosen for: with the most weights, at the goal's batch size."""
-    sign = 1 if goal is Goal.THROUGHPUT else -1
+    sign = -1 if goal is Goal.LATENCY else 1
 
     def key(one: Asked) -> tuple[int, int]:
         program = one.program

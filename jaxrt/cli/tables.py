@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from jaxrt.cli.console import table
+from jaxrt.cli.plans import plan_tables
 from jaxrt.cli.segments import segment_tables
 from jaxrt.manifest import Manifest, ProgramEntry
 from jaxrt.specs import TensorSpec
@@ -19,6 +20,7 @@ INIT_OP = "__saved_model_init_op"
 def report_tables(manifest: Manifest, report: Mapping[str, Any]) -> list[Table]:
     """What was compiled, how far it is from TensorFlow, and what was left out and why."""
     tables = [_programs(manifest)]
+    tables += plan_tables(report)
     tables += segment_tables(report)
     if rows := errors(report):
         columns = ["signature", "output", "largest", "max error", "RMS error", "allowed", ""]
