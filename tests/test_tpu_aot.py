@@ -5,8 +5,11 @@ import functools
 import importlib.util
 from collections import Counter
 
+import jax
 import mesh_programs
+import numpy as np
 import pytest
+from jax import lax
 
 from jaxrt.errors import DeviceError
 from jaxrt.program import Program
@@ -83,3 +86,20 @@ def test_a_missing_compiler_is_named_with_what_installs_it(monkeypatch: pytest.M
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DeviceError, match=r"h100: .* pip install 'jaxrt\[cuda\]'"):
         aot.devices(parse("h100"))
+
+
+def test_random_numbers_are_drawn_whole_beside_a_split_batch() -> None:
+    def noisy(w: jax.Array, x: jax.Array) -> list[jax.Array]:
+        zero, one = np.float32(0), np.float32(1)
+        return [lax.dot(x * lax.rng_uniform(zero, one, shape=x.shape), w)]
+
+    w, x = (jax.ShapeDtypeStruct(shape, np.float32) for shape in ((64, 8), (16, 64)))
+    found = Program(
+        signature="s",
+        jaxpr=jax.make_jaxpr(noisy)(w, x),
+        weight_names=("w",),
+        input_names=("x",),
+        output_names=("y",),
+    )
+    compiled = aot.compile_for(found, _plan(found, "v5e:2x2", "batch split", 1), parse("v5e:2x2"))
+    assert compiled.stats.flops > 0
