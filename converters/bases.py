@@ -55,7 +55,7 @@ def _base(job: emit.Job, key: str, signature: str, converted: ConvertedSignature
     arrays: dict[str, Array] = {}
     known: dict[str, Found] = {}
     for program in converted.programs:
-        split = prepare.split(program.optimized.source)
+        split = prepare.split(program.optimized.exact or program.optimized.source)
         if any(name not in arrays for name in split.apply.weight_names):
             source = emit.source_weights(job.tensorflow, job.model, split, converted.constants)
             arrays |= prepare.run_prepare(split, source)

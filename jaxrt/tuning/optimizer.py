@@ -73,6 +73,8 @@ class Optimized:
     """Before convolutions took other forms: it has no loops over rows."""
     split: prepare.Split
     """What is prepared and compiled: of `program`, or a loop over blocks of its rows."""
+    exact: Program | None = None
+    """As `source`, before products were rounded; None: they were not."""
     block: int | None = None
     """Rows of a block; None: all at once."""
     rounds: int = 1
@@ -192,17 +194,19 @@ class Optimizer:
     def _optimized(
         self, program: Program, smaller: Sequence[Optimized], shared: frozenset[str]
     ) -> Optimized:
-        program, gains = self._certain(program)
+        exact, gains = self._certain(program)
+        program, gains = self._rounded(exact, gains)
         loops = [] if "blocks" in self._without else _loops(program, smaller, shared)
         block = self._tuner.block(program, loops) if loops else None
         if block is None:
-            return self._chosen(program, gains)
+            return dataclasses.replace(self._chosen(program, gains), exact=exact)
         source = next(s for s in smaller if s.block is None and _rows(s, shared) == block)
         gain = f"blocks: {block} row{'s' * (block > 1)} at a time, for the cache"
         return dataclasses.replace(
             source,
             program=program,
             source=program,
+            exact=exact,
             split=dict(loops)[block],
             block=block,
             rounds=_times(program, source.split.apply, shared),
@@ -223,7 +227,7 @@ class Optimizer:
             program, count = batchnorm.fold(program)
             if count:
                 gains.append(f"batch norm: {count} folded into weights")
-        return self._rounded(program, gains)
+        return program, gains
 
     def _rounded(self, program: Program, gains: list[str]) -> tuple[Program, list[str]]:
         """After what computes new weights, which are rounded once."""
