@@ -49,27 +49,39 @@ class Queue:
         entry = self._groups.get(tasks[0].group)
         if entry is None:
             entry = self._groups[tasks[0].group] = _Group(tasks[0].lane)
-        self.batches -= entry.batches
+        before = entry.batches
         for task in tasks:
             entry.tasks[task] = None
             entry.rows += task.rows
-        self.batches += entry.batches
+        self.batches += entry.batches - before
 
     def remove(self, tasks: Iterable[Task]) -> int:
         """Takes out those that are here; how many were."""
         found = 0
+        entry: _Group | None = None
+        group: Hashable = None
         for task in tasks:
-            entry = self._groups.get(task.group)
-            if entry is None or task not in entry.tasks:
-                continue
-            found += 1
-            self.batches -= entry.batches
-            del entry.tasks[task]
-            entry.rows -= task.rows
-            self.batches += entry.batches
-            if not entry.tasks:
-                del self._groups[task.group]
+            if entry is None or task.group is not group:
+                self._leave(group, entry)
+                group = task.group
+                entry = self._groups.get(group)
+                if entry is None:
+                    continue
+                self.batches -= entry.batches
+            if task in entry.tasks:
+                found += 1
+                del entry.tasks[task]
+                entry.rows -= task.rows
+        self._leave(group, entry)
         return found
+
+    def _leave(self, group: Hashable, entry: _Group | None) -> None:
+        """Counts a group again, whose batches were taken out of the count."""
+        if entry is None:
+            return
+        self.batches += entry.batches
+        if not entry.tasks:
+            del self._groups[group]
 
     def lines(self) -> list[Line[Task]]:
         """What the batching policy sees; valid until the next change."""

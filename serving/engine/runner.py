@@ -1,8 +1,8 @@
 """The runner: executes one batch on the thread it is called from, and says who gets what."""
 
-import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from jaxrt.errors import DeadlineExceeded, Internal, JaxrtError
 from jaxrt.serving.engine import assembly
@@ -13,8 +13,7 @@ from jaxrt.serving.engine.task import Task, Ticket
 _log = logging.getLogger("jaxrt.serving")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What the caller of one request is told."""
 
     ticket: Ticket

@@ -52,9 +52,11 @@ class Turn:
         """One batch: the loop reads and writes before the next one."""
         self._called = False
         # Cancelled in this turn: the task that asked has not had its own turn yet.
-        self.queue.remove([task for task in self.queue if task.ticket.done])
+        if gone := [task for task in self.queue if task.ticket.done]:
+            self.queue.remove(gone)
         decision = decide(self.queue.lines(), self._clock(), timeout=0.0)
-        self.queue.remove(decision.expired)
+        if decision.expired:
+            self.queue.remove(decision.expired)
         self.queue.remove(decision.batch)
         if self.queue:
             self._called = True

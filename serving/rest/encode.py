@@ -133,7 +133,8 @@ def _leaves(
         raise InvalidArgument(
             f"Failed to write JSON value for tensor type: {DTYPES[spec.dtype].text}"
         )
-    return written(np.asarray(array, DTYPES[spec.dtype].numpy), gaps)
+    kind = DTYPES[spec.dtype].numpy
+    return written(array if array.dtype is kind else np.asarray(array, kind), gaps)
 
 
 def _closed(shape: tuple[int, ...], count: int) -> np.ndarray[Any, np.dtype[np.intp]]:

@@ -12,6 +12,7 @@ import simdjson
 
 from jaxrt.serving.rest.json_value import Numbers, Object, Value
 
+_ARRAY = simdjson.Array
 _SPACE = rb"[ \t\n\r]*+"
 _SIGNATURE = (
     rb'"signature_name"' + _SPACE + rb":" + _SPACE + rb'"([^"\\\x00-\x1f]{0,1000}+)"' + _SPACE
@@ -53,6 +54,6 @@ def read_numbers(text: bytes) -> Numbers | None:
         parsed = simdjson.Parser().parse(text)
     except (ValueError, RuntimeError):
         return None
-    if not isinstance(parsed, simdjson.Array) or len(parsed) == 0:
+    if type(parsed) is not _ARRAY or len(parsed) == 0:
         return None
     return Numbers(text, parsed)

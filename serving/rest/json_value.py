@@ -9,9 +9,12 @@ import numpy as np
 import simdjson
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class Object:
-    """An object: its members in the order of the text, repeated names included."""
+    """An object: its members in the order of the text, repeated names included.
+
+    Never changed, like all values; not frozen, which would take longer to make.
+    """
 
     members: list[tuple[bytes, "Value"]]
 
@@ -35,7 +38,7 @@ NumberKind: TypeAlias = Literal["d", "i", "u"]
 _KINDS: dict[NumberKind, Any] = {"d": np.float64, "i": np.int64, "u": np.uint64}
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(eq=False)
 class Numbers:
     """A list of numbers, or lists of them, that simdjson has parsed and nobody has unpacked.
 
@@ -66,14 +69,15 @@ class Numbers:
         None if the lists are ragged, one is empty, or a literal is not of the kind: "d" takes any
         number, "i" and "u" take integer literals in their range.
         """
-        if self.shape is None:
+        shape = self.shape
+        if shape is None:
             return None
         try:
             flat = np.frombuffer(self.parsed.as_buffer(of_type=kind), dtype=_KINDS[kind])
         except (TypeError, ValueError):
             return None
         # [[1], []] has the marks of [[1], [2]]: the number of values tells them apart.
-        return flat.reshape(self.shape) if flat.size == math.prod(self.shape) else None
+        return flat.reshape(shape) if len(flat) == math.prod(shape) else None
 
 
 def _shape(marks: bytes) -> tuple[int, ...] | None:

@@ -24,7 +24,8 @@ def written(array: Array, gaps: Sequence[bytes]) -> bytes:
     `gaps[k]` stands between two numbers where the innermost k of the dimensions end.
     """
     if array.size <= FEW:
-        return _nested(_few(array), array.shape, gaps)
+        numbers = _few(array)
+        return numbers[0] if len(numbers) == 1 else _nested(numbers, array.shape, gaps)
     match array.dtype.char:
         case "f":
             return float_text(array, gaps)
@@ -52,14 +53,14 @@ def _plain(array: Array) -> Array:
     return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
 
 
-_SIX_DIGITS = "{:g}".format
+_SIX_DIGITS = "%g"
 
 
 def _few(array: Array) -> list[bytes]:
     values = array.ravel().tolist()
     if array.dtype.char not in "fd":
         return [str(value).lower().encode() for value in values]
-    short = list(map(_SIX_DIGITS, values))
+    short = [_SIX_DIGITS % value for value in values]
     full = "%.9g" if array.dtype.char == "f" else "%.17g"
     form = _struct(len(values), array.dtype.char)
     back = form.unpack(form.pack(*map(float, short)))
@@ -76,9 +77,11 @@ def _struct(count: int, kind: str) -> struct.Struct:
 
 
 def _float(text: str) -> str:
+    if "." in text or "e" in text:
+        return text
     if text[-1] in "nf":
         return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[text]
-    return text if "." in text or "e" in text else text + ".0"
+    return text + ".0"
 
 
 def _nested(numbers: list[bytes], shape: tuple[int, ...], gaps: Sequence[bytes]) -> bytes:
