@@ -557,3 +557,49 @@ def test_every_request_gets_exactly_its_own_rows(
         assert seen.rows + seen.padding_rows == sum(len(batch) for batch in device.ran)
 
     run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("widths", "most", "together"),
+    [
+        ({1: 2}, 2, 2),
+        ({1: 2}, 1, 1),
+        ({}, 2, 1),
+        ({4: 2}, 2, 1),  # a batch of one row has not been found to gain
+    ],
+)
+def test_batches_run_side_by_side_where_their_bucket_gains_by_it(
+    widths: dict[int, int], most: int, together: int
+) -> None:
+    async def scenario() -> None:
+        device, scheduler = Device(gated=True), Scheduler(most=most)
+        lane = batched(device)
+        lane.at_once.update(widths)
+        first = await busy(scheduler, device, lane)
+        second = ask(scheduler, lane, 1)
+        await until(lambda: device.started == together)
+        await asyncio.sleep(0.05)  # for the thread that may not
+        assert device.started == together
+        device.gate.release(2)
+        assert [values(a) for a in await asyncio.gather(first, second)] == [[0], [10]]
+        await ended(scheduler, device)
+
+    run(scenario)
+
+
+def test_a_batch_that_runs_alone_starts_beside_none_and_none_beside_it() -> None:
+    async def scenario() -> None:
+        device, scheduler = Device(gated=True), Scheduler(most=2)
+        wide, alone_ = batched(device), batched(device)
+        wide.at_once[1] = 2
+        first = await busy(scheduler, device, wide)
+        second, third = ask(scheduler, alone_, 1), ask(scheduler, wide, 2)
+        for running in (1, 2, 3):
+            await asyncio.sleep(0.05)
+            assert device.started == running
+            device.gate.release(1)
+        assert [values(a) for a in await asyncio.gather(first, second, third)] == [[0], [10], [20]]
+        assert device.ran == [[0], [1], [2]]
+        await ended(scheduler, device)
+
+    run(scenario)

@@ -16,7 +16,7 @@ from jaxrt.units import size
 
 def started_table(name: str, version: int, ready: Ready, warmed: Sequence[Warmed]) -> Table:
     """What runs where after a start, and why an executable was compiled again."""
-    first = {_at(w.signature, w.shapes, w.values): w.seconds for w in warmed}
+    first = {_at(w.signature, w.shapes, w.values): w for w in warmed}
     rows = []
     for key, entries in ready.model.parts.items():
         for loaded in entries:
@@ -27,16 +27,23 @@ def started_table(name: str, version: int, ready: Ready, warmed: Sequence[Warmed
                     shapes(loaded.entry),
                     loaded.rows.value,
                     loaded.recompiled or "the artifact's executable",
+                    _at_once(loaded.entry.slices, first[at].at_once if at in first else 1),
                     f"{loaded.seconds:.2f} s",
-                    f"{first[at] * 1e3:.1f} ms" if at in first else "-",
+                    f"{first[at].seconds * 1e3:.1f} ms" if at in first else "-",
                 ]
             )
     return table(
         f"{name} version {version} from {ready.path}: {len(rows)} programs, weights "
         f"{_weights(ready)}",
-        ["signature", "input shapes", "rows", "runs", "loaded in", "first run"],
+        ["signature", "input shapes", "rows", "runs", "at once", "loaded in", "first run"],
         rows,
     )
+
+
+def _at_once(slices: int, batches: int) -> str:
+    """Executions side by side: parts of one batch, whole batches."""
+    parts = f"{slices} slices" if slices > 1 else "all rows"
+    return f"{batches} batches" if batches > 1 and slices == 1 else parts
 
 
 def _at(signature: str, shapes: Shapes, values: Mapping[str, bool]) -> Hashable:

@@ -31,6 +31,9 @@ class Lane:
     """Set apart from other lanes of the same programs: the shapes without rows, if flexible."""
     seconds: dict[int, float] = dataclasses.field(default_factory=dict)
     """Bucket → seconds on the device, filled by warm-up; buckets may be missing."""
+    at_once: dict[int, int] = dataclasses.field(default_factory=dict)
+    """Bucket → how many batches may run while one of it does, filled by warm-up; those missing
+    run as their scheduler usually does."""
     metrics: Metrics | None = None
     """Where its batches are counted; None: with those of their scheduler."""
     buckets: Buckets = dataclasses.field(init=False)

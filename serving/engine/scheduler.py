@@ -38,6 +38,7 @@ class Scheduler:
         *,
         name: str = "device",
         threads: int = 1,
+        most: int = 1,
         max_enqueued_batches: int = 1000,
         batch_timeout_micros: int = 0,
         quick_seconds: float = 0.0,
@@ -45,6 +46,8 @@ class Scheduler:
         metrics: Metrics | None = None,
     ) -> None:
         """`threads` batches run at once: one on a device, more where each has a core of its own.
+
+        `most` batches of lanes that were measured to gain by it (`Lane.at_once`).
 
         `max_enqueued_batches`: largest buckets' worth of rows that may wait over all lanes.
 
@@ -72,13 +75,17 @@ class Scheduler:
         self._draining = False
         self._stopping = False
         self._name = name
+        self.most = max(threads, most)
+        self._usual = 0
         self._threads: list[threading.Thread] = []
         self.widen(threads)
 
     def widen(self, threads: int) -> None:
         """From now on so many batches at once, or as many as before; from any thread."""
         with self._changed:
-            named = (f"jaxrt-{self._name}-{i}" for i in range(len(self._threads), threads))
+            self._usual = max(self._usual, threads)
+            self.most = max(self.most, threads)
+            named = (f"jaxrt-{self._name}-{i}" for i in range(len(self._threads), self.most))
             new = [threading.Thread(target=self._serve, name=name, daemon=True) for name in named]
             self._threads += new
         for thread in new:
@@ -255,6 +262,15 @@ class Scheduler:
             # Hold no request's arrays while waiting for the next one.
             del tasks, answers
 
+    def _width(self, batch: Sequence[Task]) -> int:
+        """How many batches may run at once when this one is among those that run."""
+        found = self.most
+        for tasks in (batch, *self._running.values()):
+            lane = tasks[0].lane
+            bucket = lane.buckets.fit(sum(task.rows for task in tasks))
+            found = min(found, lane.at_once.get(bucket, self._usual))
+        return found
+
     def _next(self) -> tuple[Task, ...]:
         """Blocks until there is a batch to run; empty when the thread is to end."""
         with self._changed:
@@ -264,7 +280,7 @@ class Scheduler:
                 decision = decide(self._queue.lines(), now, timeout=timeout)
                 self._queue.remove(decision.expired)
                 _post([Answer(task.ticket, late(task)) for task in decision.expired])
-                if decision.batch:
+                if decision.batch and len(self._running) < self._width(decision.batch):
                     self._queue.remove(decision.batch)
                     self._running[threading.get_ident()] = decision.batch
                     return decision.batch

@@ -18,8 +18,8 @@ HostTensors = Mapping[str, np.ndarray[Any, Any]]
 class Loaded(Protocol):
     """A compiled program on its device, weights bound: exact shapes in, exact shapes out.
 
-    Implemented by `jaxrt.compiler`; a test passes a fake. `run` blocks, is called from the one
-    thread of its device, and never compiles. Later runs leave the arrays it gave alone: requests
+    Implemented by `jaxrt.compiler`; a test passes a fake. `run` blocks, may be called
+    by several threads at once, and never compiles. Later runs leave the arrays it gave alone: requests
     keep views of them.
     """
 

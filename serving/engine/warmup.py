@@ -24,6 +24,8 @@ class Warmed:
     """Scalar inputs that the program fixes."""
     seconds: float
     """The first run, in which buffers are allocated and code is paged in."""
+    at_once: int = 1
+    """Batches of this size that run side by side."""
 
 
 async def warm(version: Version, *, gently: bool = False) -> list[Warmed]:
@@ -33,10 +35,11 @@ async def warm(version: Version, *, gently: bool = False) -> list[Warmed]:
     served, leaves the device to them for as long as a run took before the next one.
 
     A short first run is followed by others: the best of them tells the batcher which bucket is
-    worth filling (batching.decide) and the scheduler which program is quick.
+    worth filling (batching.decide) and the scheduler which program is quick. Then several run at
+    once, where the scheduler can: what gives clearly more rows a second is what requests get.
     """
     warmed = []
-    known: dict[int, list[float]] = {}  # signatures of the same function share programs
+    known: dict[int, tuple[list[float], int]] = {}  # signatures of one function share programs
     for signature, lanes in version.lanes().items():
         spec = version.device_spec(signature)
         for lane in lanes:
@@ -44,12 +47,19 @@ async def warm(version: Version, *, gently: bool = False) -> list[Warmed]:
                 program = lane.programs[bucket]
                 if id(program) not in known:
                     known[id(program)] = await _time(version, spec, lane, bucket, gently)
-                times = known[id(program)]
-                shapes = dict(program.input_shapes)
+                times, width = known[id(program)]
                 warmed.append(
-                    Warmed(signature=signature, shapes=shapes, values=lane.values, seconds=times[0])
+                    Warmed(
+                        signature=signature,
+                        shapes=dict(program.input_shapes),
+                        values=lane.values,
+                        seconds=times[0],
+                        at_once=width,
+                    )
                 )
                 lane.seconds[bucket] = min(times)
+                if width > 1:
+                    lane.at_once[bucket] = width
     return warmed
 
 
@@ -61,9 +71,25 @@ SHORT = 0.05
 code, buffers) hides in more."""
 
 
+LONG = 0.05
+"""Seconds of a run from which nothing runs beside it: its own threads do, and others would wait."""
+
+GAIN = 1.1
+"""Times the rows a second that batches side by side must give: each of them takes longer."""
+
+
+def width(alone: float, together: Mapping[int, float]) -> int:
+    """How many batches at once give clearly the most rows a second; 1: none do.
+
+    `alone`: seconds of one; `together`: how many → seconds until all of so many have ended.
+    """
+    rates = {1: GAIN / alone} | {count: count / taken for count, taken in together.items()}
+    return max(rates, key=rates.__getitem__)
+
+
 async def _time(
     version: Version, spec: SignatureSpec, lane: Lane, bucket: int, gently: bool
-) -> list[float]:
+) -> tuple[list[float], int]:
     program = _Timed(lane.programs[bucket], version.scheduler.clock)
     one = Lane(title=lane.title, rows=lane.rows, programs={bucket: program}, shared=lane.shared)
     inputs = _inputs(spec, program.input_shapes)
@@ -72,7 +98,26 @@ async def _time(
         await version.scheduler.submit(one, inputs, rows=rows, bounded=False)
         if gently:
             await asyncio.sleep(program.seconds[-1])
-    return program.seconds
+    alone = list(program.seconds)
+    many = [2**i for i in range(1, 10) if 2**i <= version.scheduler.most]
+    if gently or not 0 < min(alone) <= LONG:
+        return alone, 1
+    together = {n: await _together(version, one, inputs, rows, n, min(alone)) for n in many}
+    return alone, width(min(alone), together)
+
+
+async def _together(
+    version: Version, one: Lane, inputs: HostTensors, rows: int, count: int, alone: float
+) -> float:
+    """Seconds until `count` batches that run at once have ended."""
+    scheduler = version.scheduler
+    one.at_once[one.buckets.largest] = count
+    rounds = max(1, min(RUNS, int(SHORT / alone / count)))
+    started = scheduler.clock()
+    await asyncio.gather(
+        *(scheduler.submit(one, inputs, rows=rows, bounded=False) for _ in range(rounds * count))
+    )
+    return (scheduler.clock() - started) / rounds
 
 
 class _Timed:
