@@ -201,9 +201,14 @@ def _schedulers(
     limit = settings.max_enqueued_batches
     stages = settings.inter_op_threads or os.cpu_count() or 1
     # An accelerator runs one program at a time: a quick one would keep the loop waiting for it.
-    seconds = QUICK_SECONDS if attached.platform == "cpu" and quick else 0.0
+    alone = attached.platform == "cpu" and quick
     return (
-        Scheduler(name=attached.platform, max_enqueued_batches=limit, quick_seconds=seconds),
+        Scheduler(
+            name=attached.platform,
+            most=len(os.sched_getaffinity(0)) if alone else 1,
+            max_enqueued_batches=limit,
+            quick_seconds=QUICK_SECONDS if alone else 0.0,
+        ),
         Scheduler(name="host", threads=stages, max_enqueued_batches=limit),
     )
 
