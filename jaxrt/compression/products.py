@@ -29,8 +29,10 @@ def product(use: Use, operands: Sequence[Any], held: Held, target: Target) -> An
     scheme = held.form.scheme
     if scheme is Scheme.FP8 and not (units(target).fp8 and use.kind != CONV):
         scheme = Scheme.INT8  # weights alone
-    if not _is_dynamic(scheme) and vectors.fits(use, found[0], target):
+    if scheme is not Scheme.FP8 and vectors.fits(use, found[0], target):
         return vectors.product(use, other, *found)
+    if scheme is Scheme.W8A8 and vectors.is_one_row(use, target):
+        return vectors.twice(use, other, *found)
     both = _convolution if use.kind == CONV else _dot
     return both(use, other, *found, scheme)
 

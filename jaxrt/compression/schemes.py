@@ -101,10 +101,11 @@ def units(target: Target) -> Units:
 
     TPU7x has fp8 in place of int8 (cloud.google.com/tpu/docs/tpu7x); XLA widens fp8 on v4 to v6e.
     GPUs have int8 from Turing on, fp8 from Ada and Hopper on (CUDA C++ guide, compute
-    capabilities). XLA:CPU multiplies either in plain loops.
+    capabilities). XLA:CPU multiplies int8 with the instructions for it, by YNNPACK, fp8 in plain
+    loops.
     """
     if target.platform == "cpu":
-        return Units()
+        return Units(int8=True)
     kind = target.device_kind
     return Units(int8=bool(_INT8.search(kind)), fp8=bool(_FP8.search(kind)))
 
