@@ -132,9 +132,12 @@ def measure(name: str, settings: Settings) -> Iterator[Cell]:
     """One cell for each number of rows."""
     model = prepare(name, settings)
     with processes(name, settings, model) as all_of_them:
+        refused: dict[str, str] = {}  # for good: an engine may die of being asked again
         for rows in settings.rows:
-            refused, running = {}, []
+            running = []
             for process in all_of_them:
+                if process.name in refused:
+                    continue
                 answer = process.ask(rows=rows)
                 if "unsupported" in answer:
                     refused[process.name] = answer["unsupported"]
@@ -144,7 +147,7 @@ def measure(name: str, settings: Settings) -> Iterator[Cell]:
                 model=name,
                 rows=rows,
                 seconds=_rounds(running, settings.rounds, settings.seconds),
-                refused=refused,
+                refused=dict(refused),
                 errors=_errors(running, settings.work),
             )
 

@@ -97,31 +97,43 @@ def _wide_deep(keras: Any, path: str) -> None:
 
 def _wide_deep_inputs(random: np.random.Generator, rows: int) -> Inputs:
     return {
-        "city": np.array(random.choice(WORDS, (rows, 1)), dtype=object),
-        "device": np.array(random.choice(["ios", "android", "tv"], (rows, 1)), dtype=object),
+        "city": _bytes(random.choice(WORDS, (rows, 1))),
+        "device": _bytes(random.choice(["ios", "android", "tv"], (rows, 1))),
         "user": random.integers(0, 10**9, (rows, 1)),
         "numbers": random.normal(size=(rows, 8)).astype(np.float32),
     }
 
 
-def _dlrm(keras: Any, path: str) -> None:
-    """26 embeddings, dots between all of them, after Naumov et al., arXiv:1906.00091."""
-    layers, ops = keras.layers, keras.ops
-    dense = layers.Input((13,), name="dense")
-    ids = layers.Input((26,), dtype="int64", name="ids")
-    x = dense
-    for units in (128, 64, 16):
-        x = layers.Dense(units, activation="relu")(x)
-    tables = [layers.Embedding(100_000 if i < 6 else 5_000, 16) for i in range(26)]
-    vectors = [x, *(tables[i](ids[:, i] % tables[i].input_dim) for i in range(26))]
-    stack = ops.stack(vectors, axis=1)
-    dots = ops.reshape(ops.matmul(stack, ops.transpose(stack, (0, 2, 1))), (-1, 27 * 27))
-    below = [i * 27 + j for i in range(27) for j in range(i)]
-    x = ops.concatenate([x, ops.take(dots, np.array(below), axis=1)], axis=1)
-    for units in (256, 128):
-        x = layers.Dense(units, activation="relu")(x)
-    out = layers.Dense(1, activation="sigmoid")(x)
-    _export(keras.Model({"dense": dense, "ids": ids}, out), path)
+def _bytes(words: Array) -> Array:
+    """As servers hold strings: objects, each of them bytes."""
+    return np.char.encode(words).astype(object)
+
+
+def _dlrm(large: int, small: int) -> Callable[[Any, str], None]:
+    """26 embeddings, dots between all of them, after Naumov et al., arXiv:1906.00091.
+
+    Six tables have `large` rows, the others `small`.
+    """
+
+    def build(keras: Any, path: str) -> None:
+        layers, ops = keras.layers, keras.ops
+        dense = layers.Input((13,), name="dense")
+        ids = layers.Input((26,), dtype="int64", name="ids")
+        x = dense
+        for units in (128, 64, 16):
+            x = layers.Dense(units, activation="relu")(x)
+        tables = [layers.Embedding(large if i < 6 else small, 16) for i in range(26)]
+        vectors = [x, *(tables[i](ids[:, i] % tables[i].input_dim) for i in range(26))]
+        stack = ops.stack(vectors, axis=1)
+        dots = ops.reshape(ops.matmul(stack, ops.transpose(stack, (0, 2, 1))), (-1, 27 * 27))
+        below = [i * 27 + j for i in range(27) for j in range(i)]
+        x = ops.concatenate([x, ops.take(dots, np.array(below), axis=1)], axis=1)
+        for units in (256, 128):
+            x = layers.Dense(units, activation="relu")(x)
+        out = layers.Dense(1, activation="sigmoid")(x)
+        _export(keras.Model({"dense": dense, "ids": ids}, out), path)
+
+    return build
 
 
 def _dlrm_inputs(random: np.random.Generator, rows: int) -> Inputs:
@@ -131,15 +143,19 @@ def _dlrm_inputs(random: np.random.Generator, rows: int) -> Inputs:
     }
 
 
-def _two_tower(keras: Any, path: str) -> None:
-    """A query tower and the ten best of 100,000 items."""
-    layers, ops = keras.layers, keras.ops
-    user = layers.Input((), dtype="int32", name="user")
-    x = layers.Dense(128, activation="relu")(layers.Embedding(20_000, 64)(user))
-    x = ops.normalize(layers.Dense(64)(x))
-    scores = layers.Dense(100_000, use_bias=False)(x)
-    best = ops.top_k(scores, 10)
-    _export(keras.Model({"user": user}, {"scores": best[0], "items": best[1]}), path)
+def _two_tower(users: int, items: int) -> Callable[[Any, str], None]:
+    """A query tower and the ten best items."""
+
+    def build(keras: Any, path: str) -> None:
+        layers, ops = keras.layers, keras.ops
+        user = layers.Input((), dtype="int32", name="user")
+        x = layers.Dense(128, activation="relu")(layers.Embedding(users, 64)(user))
+        x = ops.normalize(layers.Dense(64)(x))
+        scores = layers.Dense(items, use_bias=False)(x)
+        best = ops.top_k(scores, 10)
+        _export(keras.Model({"user": user}, {"scores": best[0], "items": best[1]}), path)
+
+    return build
 
 
 def _lstm(keras: Any, path: str) -> None:
@@ -151,13 +167,32 @@ def _lstm(keras: Any, path: str) -> None:
     _export(keras.Model({"ids": ids}, layers.Dense(4, activation="softmax")(x)), path)
 
 
-def _application(name: str) -> Callable[[Any, str], None]:
+def _application(name: str, activation: str | None = "softmax") -> Callable[[Any, str], None]:
     def build(keras: Any, path: str) -> None:
         image = keras.layers.Input((224, 224, 3), name="image")
-        model = getattr(keras.applications, name)(weights=None, input_tensor=image)
+        architecture = getattr(keras.applications, name)
+        model = architecture(weights=None, input_tensor=image, classifier_activation=activation)
         _export(model, path)
 
     return build
+
+
+def _residual(keras: Any, path: str) -> None:
+    """ResNet-50's stem and two of its bottlenecks, narrow; logits."""
+    layers = keras.layers
+
+    def convolved(x: Any, filters: int, window: int, strides: int = 1) -> Any:
+        x = layers.Conv2D(filters, window, strides, padding="same", use_bias=False)(x)
+        return layers.BatchNormalization()(x)
+
+    image = layers.Input((64, 64, 3), name="image")
+    x = layers.MaxPool2D(3, 2, padding="same")(layers.ReLU()(convolved(image, 32, 7, 2)))
+    for filters, strides in ((32, 1), (64, 2)):
+        inner = layers.ReLU()(convolved(x, filters, 1, strides))
+        inner = convolved(layers.ReLU()(convolved(inner, filters, 3)), 4 * filters, 1)
+        x = layers.ReLU()(inner + convolved(x, 4 * filters, 1, strides))
+    out = layers.Dense(64)(layers.GlobalAveragePooling2D()(x))
+    _export(keras.Model({"image": image}, out), path)
 
 
 def _unet(keras: Any, path: str) -> None:
@@ -232,8 +267,10 @@ _BERT_SHAPES = (f"*={TOKENS}",)
 MODELS: Mapping[str, Model] = {
     "mlp": Model(build=_mlp, inputs=_floats("features", 256), why="1.7 M weights, GELU"),
     "wide_deep": Model(build=_wide_deep, inputs=_wide_deep_inputs, why="strings in"),
-    "dlrm": Model(build=_dlrm, inputs=_dlrm_inputs, why="26 embeddings, dots"),
-    "two_tower": Model(build=_two_tower, inputs=_ids("user", 20_000), why="top 10 of 100,000"),
+    "dlrm": Model(build=_dlrm(100_000, 5_000), inputs=_dlrm_inputs, why="26 embeddings, dots"),
+    "two_tower": Model(
+        build=_two_tower(20_000, 100_000), inputs=_ids("user", 20_000), why="top 10 of 100,000"
+    ),
     "lstm": Model(build=_lstm, inputs=_ids("ids", 5_000, 64), why="masked BiLSTM, 64 steps"),
     "mobilenetv2": Model(build=_application("MobileNetV2"), inputs=_images(224)),
     "efficientnetb0": Model(build=_application("EfficientNetB0"), inputs=_images(224)),
@@ -247,15 +284,27 @@ MODELS: Mapping[str, Model] = {
     ),
 }
 
+SHARDED: Mapping[str, Model] = {
+    "small/bert": Model(build=_bert(2, 64, 4), inputs=_bert_inputs, shapes=_BERT_SHAPES),
+    "small/dlrm": Model(build=_dlrm(4_096, 512), inputs=_dlrm_inputs),
+    "small/two_tower": Model(build=_two_tower(4_096, 4_096), inputs=_ids("user", 4_096)),
+    "small/resnet": Model(build=_residual, inputs=_images(64)),
+    "bert_base": MODELS["bert_base"],
+    "dlrm": MODELS["dlrm"],
+    "two_tower": MODELS["two_tower"],
+    "resnet50": Model(build=_application("ResNet50", None), inputs=_images(224)),
+}
+"""What is tried on several devices: logits, which show errors that a softmax hides."""
 
-def build(name: str, directory: Path) -> Path:
+
+def build(name: str, directory: Path, models: Mapping[str, Model] = MODELS) -> Path:
     """The SavedModel of one model, made unless it is there. Imports TensorFlow."""
     path = directory / name
     if not (path / "saved_model.pb").exists():
         import keras
 
         keras.utils.set_random_seed(0)
-        MODELS[name].build(keras, str(path))
+        models[name].build(keras, str(path))
     return path
 
 
