@@ -187,6 +187,11 @@ def _pieces(text: Array, size: int) -> Array:
     return np.ndarray((len(text) - size + 1,), f"V{size}", text, 0, (1,))
 
 
+def _look(table: Array, places: Array) -> Array:
+    """What stands in the table at places that it has: without its tests `take` is faster."""
+    return table.take(places, mode="clip")
+
+
 def _fill(flat: Array, gap: bytes, slots: Array, sizes: Array) -> tuple[Array, ...]:
     """[n] → the texts of the numbers without their signs and with the gap; their lengths.
 
@@ -195,7 +200,7 @@ def _fill(flat: Array, gap: bytes, slots: Array, sizes: Array) -> tuple[Array, .
     bits = flat.view(np.uint32) & _UNSIGNED
     size = bits.view(np.float32)
     cells = (bits >> _SHIFT).astype(np.intp)
-    forms, scales = _FORMS.take(cells), _SCALES.take(cells)
+    forms, scales = _look(_FORMS, cells), _look(_SCALES, cells)
     with np.errstate(all="ignore"):
         scaled = size * scales
         over = np.flatnonzero(scaled >= _OVER)
@@ -215,12 +220,12 @@ def _fill(flat: Array, gap: bytes, slots: Array, sizes: Array) -> tuple[Array, .
             _shorten(few, size, scaled, scales, forms, high, low)
     top = high // _THOUSAND
     middle = high - top * _THOUSAND
-    last = _LAST_BITS.take(low)
-    rest = _LAST_TEXT.take(low) | _word(gap) << last
+    last = _look(_LAST_BITS, low)
+    rest = _look(_LAST_TEXT, low) | _word(gap) << last
     rest <<= _DIGITS
-    rest |= _TEXT.take(middle)
-    ahead = _AHEAD.take(forms)
-    slots[:, 0] = _TEXT.take(_FIRST.take(forms) + top) | rest << ahead
+    rest |= _look(_TEXT, middle)
+    ahead = _look(_AHEAD, forms)
+    slots[:, 0] = _look(_TEXT, _look(_FIRST, forms) + top) | rest << ahead
     slots[:, 1] = rest >> (_BITS_OF_WORD - ahead)
     last += ahead
     last += _WORD.type(24 + 8 * len(gap))
