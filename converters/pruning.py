@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class Pruned:
     """Of the worst output on the calibration data, against the float program; None: no weak
     channel was taken."""
     before: int
-    """Bytes of the weights of the parts with channels."""
+    """Bytes of all weights, each counted once."""
     after: int
     notes: tuple[str, ...]
 
@@ -70,13 +71,15 @@ def prune_model(job: Job, found: Divided, wanted: Wanted) -> tuple[Divided, Prun
         for base in known
         if kept[base.key]
     }
-    sizes = [_bytes(base, kept[base.key]) for base in known]
+    arrays = {name: array for base in known for name, array in base.arrays.items()}
+    stays = {name: dims for base in known for name, dims in kept[base.key].items()}
+    lost = {name: dims for base in known for name, dims in dead[base.key].items()}
     return dataclasses.replace(found, converted={**found.converted, **converted}), Pruned(
-        channels=tuple(c for b in known for c in _channels(b, dead[b.key], kept[b.key])),
+        channels=tuple(_channels(arrays, lost, stays)),
         share=share,
         error=error,
-        before=sum(before for before, _ in sizes),
-        after=sum(after for _, after in sizes),
+        before=sum(array.nbytes for array in arrays.values()),
+        after=sum(_bytes(array, stays.get(name, {})) for name, array in arrays.items()),
         notes=tuple(notes),
     )
 
@@ -143,28 +146,20 @@ def _of_part(part: Part, kept: Kept) -> Sequence[OutputError]:
     return errors((part.runner.run(weights, batch), want) for batch, want in pairs)
 
 
-def _bytes(base: Base, kept: Kept) -> tuple[int, int]:
-    """Of the part's weights, before and after."""
-    before = sum(array.nbytes for array in base.arrays.values())
-    gone = 0
+def _bytes(array: Array, kept: Mapping[int, Array]) -> int:
+    """Of what stays."""
+    sizes = (len(kept[d]) if d in kept else size for d, size in enumerate(array.shape))
+    return math.prod(sizes) * array.itemsize
+
+
+def _channels(arrays: Mapping[str, Array], dead: Kept, kept: Kept) -> Iterator[Channels]:
     for name, dims in kept.items():
-        array = base.arrays[name]
-        left = array.itemsize
-        for dim, size in enumerate(array.shape):
-            left *= len(dims[dim]) if dim in dims else size
-        gone += array.nbytes - left
-    return before, before - gone
-
-
-def _channels(base: Base, dead: Kept, kept: Kept) -> list[Channels]:
-    return [
-        Channels(
-            weight=name,
-            dimension=dim,
-            before=(size := base.arrays[name].shape[dim]),
-            after=len(indices),
-            dead=size - len(dead.get(name, {}).get(dim, range(size))),
-        )
-        for name, dims in kept.items()
-        for dim, indices in dims.items()
-    ]
+        for dim, indices in dims.items():
+            size = arrays[name].shape[dim]
+            yield Channels(
+                weight=name,
+                dimension=dim,
+                before=size,
+                after=len(indices),
+                dead=size - len(dead.get(name, {}).get(dim, range(size))),
+            )

@@ -30,6 +30,8 @@ def compression_tables(report: Mapping[str, Any]) -> list[Table]:
     columns = ["layer", "", "scheme", "before", "after", "max error", "RMS error", "SQNR", "why"]
     rows = [_layer(layer) for layer in found["layers"]]
     tables = [table(title, columns, rows)]
+    if pruned := found["pruned"]:
+        tables += _channels(pruned)
     if outputs := [[key, *_output(e)] for key, es in found["outputs"].items() for e in es]:
         columns = ["signature", "output", "max error", "RMS error", "SQNR", "agreement"]
         tables.append(table(f"Against TensorFlow, {_data(found)}", columns, outputs))
@@ -37,6 +39,17 @@ def compression_tables(report: Mapping[str, Any]) -> list[Table]:
         columns = ["program", "input shapes", "float", "compressed", "rows a second", "", "as fast"]
         tables.append(table("Time of a call before and after", columns, speeds))
     return tables
+
+
+def _channels(pruned: Mapping[str, Any]) -> list[Table]:
+    """By weight; none where no channel was taken."""
+    before, after = pruned["bytes_before"], pruned["bytes_after"]
+    error = "" if pruned["error"] is None else f", error {spell(float(pruned['error']['rms']))}"
+    title = f"Channels taken: weights {size(before)} → {size(after)}{error}"
+    columns = ["weight", "dimension", "channels", "left", "dead"]
+    names = ("weight", "dimension", "before", "after", "dead")
+    rows = [[str(one[name]) for name in names] for one in pruned["channels"]]
+    return [table(title, columns, rows)] if rows else []
 
 
 def compression_lines(report: Mapping[str, Any]) -> Iterator[str]:
