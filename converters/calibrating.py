@@ -114,16 +114,27 @@ def _made_up(job: Job, found: Divided, key: str, notes: list[str]) -> Iterator[S
             yield sample
         if yielded:
             return
-    answer: Any = None
-    try:
-        answer = job.tensorflow.sample(job.model, key, calibration.MADE_UP, 0)
-    except ModelError as error:
-        notes.append(f"signature {key!r}: TensorFlow does not run it: {error}")
-        return
-    if isinstance(answer, Refused):
-        notes.append(f"signature {key!r}: {answer.reason}")
-        return
-    yield Sample(inputs=answer.inputs, answers=answer.answers)
+    rows = _planned_rows(found, key)
+    for seed in range(min(SEEDS, max(1, calibration.MADE_UP // rows))):
+        try:
+            answer = job.tensorflow.sample(job.model, key, rows, seed)
+        except ModelError as error:
+            notes.append(f"signature {key!r}: TensorFlow does not run it: {error}")
+            return
+        if isinstance(answer, Refused):
+            notes.append(f"signature {key!r}: {answer.reason}")
+            return
+        yield Sample(inputs=answer.inputs, answers=answer.answers)
+
+
+def _planned_rows(found: Divided, key: str) -> int:
+    """The most that every part of the signature has a program for."""
+    most = [
+        max((p.planned.batch or 1 for p in found.converted[part].programs), default=1)
+        for part, of in found.parts.items()
+        if of.signature == key and part in found.converted
+    ]
+    return min(most, default=calibration.MADE_UP)
 
 
 def _of_spec(
@@ -132,7 +143,7 @@ def _of_spec(
     """At the first planned shape; ids are of the tables that they look up."""
     spec = job.model.signatures[key]
     planned = converted.programs[0].planned
-    many = planned.batch is not None
+    many = planned.batch is not None and converted.programs[0].rows.independent
     shapes = (planned.rebatch(calibration.MADE_UP) if many else planned).shapes
     ids = calibration.vocabularies(converted.programs[0].optimized.source)
     fixed = {a: np.asarray(v) for a, v in converted.programs[0].values.items()}

@@ -1,5 +1,6 @@
 """What the flags of compression mean: schemes, budget, and files of calibration data."""
 
+import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -100,7 +101,7 @@ def _reader(path: Path) -> Read:
 
 def _npz(path: Path, specs: Specs) -> Iterator[Request]:
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             arrays: dict[str, Array] = dict(held)
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise UsageError(
@@ -132,16 +133,20 @@ def _npz(path: Path, specs: Specs) -> Iterator[Request]:
 def _json(path: Path, specs: Specs) -> Iterator[Request]:
     """One object, or one a line."""
     content = path.read_bytes()
-    try:
+    if not _is_json(next(line for line in content.splitlines() if line.strip())):
         yield _body(content, specs, f"--calibration {path}")
         return
-    except UsageError:
-        lines = [line for line in content.splitlines() if line.strip()]
-        if len(lines) < 2:
-            raise
     for number, line in enumerate(content.splitlines(), 1):
         if line.strip():
             yield _body(line, specs, f"--calibration {path}: line {number}")
+
+
+def _is_json(line: bytes) -> bool:
+    """Whether it is a whole object: the first line of one that is spread over lines is none."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def _body(content: bytes, specs: Specs, where: str) -> Request:
