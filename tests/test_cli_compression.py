@@ -49,7 +49,7 @@ def test_json_is_one_rest_request_or_one_a_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.json", b'{"instances": 3}', "a.json: it is no REST predict request"),
+        ("a.json", b'{"instances": 3}', "a.json: line 1: it is no REST predict request"),
         ("a.jsonl", b'{"inputs": [[1, 2]]}\n{"input": 1}\n', "a.jsonl: line 2: it is no REST"),
         ("a.bin", b"nothing known", "a.bin: found none of its formats, want .npz, JSON"),
         ("a.npz", b"PK\x03\x04 broken", "a.npz: numpy does not read it"),

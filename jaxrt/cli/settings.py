@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jaxrt.cli import options
+from jaxrt.cli.flags.compression import CompressionFlags
 from jaxrt.errors import UsageError
 
 GRPC_PORT, REST_PORT = 8500, 8501
@@ -93,6 +94,14 @@ class Settings:
     disabled_passes: tuple[str, ...]
     precision: str
     keep_f32: tuple[str, ...]
+    allow_compression: bool
+    compress: str | None
+    compress_rules: tuple[str, ...]
+    prune: str | None
+    max_error: str | None
+    min_agreement: str | None
+    calibration: str | None
+    goal: str
     disable_optimizer: bool
     cache_dir: Path | None
 
@@ -109,7 +118,14 @@ class Settings:
         chosen = bool(self.shapes) or self.batch_sizes != options.BATCH_SIZES
         tuned = self.autotune != options.AUTOTUNE_DEFAULT or bool(self.disabled_passes)
         rounded = self.precision != options.PRECISION_DEFAULT or bool(self.keep_f32)
-        return chosen or tuned or rounded or self.disable_optimizer
+        compressed = self.compression != CompressionFlags()
+        return chosen or tuned or rounded or compressed or self.disable_optimizer
+
+    @property
+    def compression(self) -> CompressionFlags:
+        return CompressionFlags.of(
+            {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        )
 
     @property
     def intra_op_threads(self) -> int | None:
