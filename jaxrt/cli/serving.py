@@ -185,6 +185,7 @@ def _choices(settings: Settings) -> Choices:
         disabled_passes=settings.disabled_passes,
         precision=settings.precision,
         keep_f32=settings.keep_f32,
+        compression=settings.compression,
         disable_optimizer=settings.disable_optimizer,
         intra_op_threads=settings.intra_op_threads,
         per_model_batching=(
