@@ -95,6 +95,7 @@ def _convolution(use: Use, x: Any, values: Any, scale: Any, scheme: Scheme) -> A
 
 def _scaled(out: Any, scales: Sequence[tuple[Any, Sequence[int]]]) -> Any:
     out = lax.convert_element_type(out, F32)
-    for scale, places in scales:
+    for few, places in scales:
+        scale = lax.convert_element_type(few, F32)
         out = lax.mul(out, lax.broadcast_in_dim(scale, out.shape, tuple(places)))
     return out

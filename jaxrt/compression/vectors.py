@@ -62,7 +62,10 @@ def twice(use: Use, row: Any, values: Any, scale: Any) -> Any:
         (((1,), (0,)), ((), ())),
         preferred_element_type=jnp.int32,
     )
-    found = lax.mul(lax.convert_element_type(sums[0], jnp.float32), lax.reshape(scale, (-1,)))
+    found = lax.mul(
+        lax.convert_element_type(sums[0], jnp.float32),
+        lax.reshape(scale, (math.prod(scale.shape),)),
+    )
     return lax.reshape(found * by[0], use.eqn.outvars[0].aval.shape)
 
 
