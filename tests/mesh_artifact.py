@@ -161,9 +161,7 @@ def environment(devices: int) -> dict[str, str]:
 def made(path: Path, data: int, model: int, *more: str) -> Path:
     """Writes an artifact in a process with eight devices."""
     command = [sys.executable, str(Path(__file__)), str(path), str(data), str(model), *more]
-    done = subprocess.run(
-        command, env=environment(8), capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, env=environment(8), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return path
 

@@ -111,6 +111,7 @@ class LoadedVersion:
         self.servable = ready.version
         self._path = ready.path
         self._ready: Ready | None = ready
+        self._spread = ready.spread
         self._tell = tell
         self._replay = replay
         self._forget = forget
@@ -135,6 +136,7 @@ class LoadedVersion:
         if self._ready is not None:
             self._ready.artifact.close()
         self._forget(self._path)
+        self._spread.close()
 
 
 _: type[Loader] = VersionLoader
@@ -150,6 +152,11 @@ def load_version(
             f"{path}: no saved_model.pb and no manifest.json in it; want a SavedModel or "
             "an artifact"
         )
+    if kind is source.Kind.SAVED_MODEL and loading.placing.hosts is not None:
+        raise UsageError(
+            f"{path}: several hosts serve artifacts alone; make one with `jaxrt compile` and put "
+            "it at the same path on each"
+        )
     saved_models = loading.saved_models() if kind is source.Kind.SAVED_MODEL else None
     if saved_models is None:
         artifact = open_artifact(path)
@@ -158,14 +165,20 @@ def load_version(
     open_host = hosts.opener(artifact)
     fallback = _none if saved_models else hosts.fallback(artifact, open_host)
     placing = loading.placing
-    model = loader.load(
-        artifact,
-        loading.target,
-        open_host=open_host,
-        open_fallback=fallback,
-        replicas=placing.replicas,
-        combine=placing.combine,
-    )
+    spread = placing.begin(artifact)
+    try:
+        model = loader.load(
+            artifact,
+            loading.target,
+            open_host=open_host,
+            open_fallback=fallback,
+            replicas=placing.replicas,
+            combine=spread.combine,
+        )
+        spread.settle()
+    except BaseException:
+        spread.close()
+        raise
     loading.scheduler.widen(len(model.places))
     if not loading.alone:
         _refuse_state(name, model)
@@ -183,7 +196,7 @@ def load_version(
     )
     if queues is not None and saved_models is None:
         batching.tell_missing(made, queues[0])
-    ready = Ready(version=made, model=model, artifact=artifact, path=path)
+    ready = Ready(version=made, model=model, artifact=artifact, path=path, spread=spread)
     if loading.calls is not None:
         footprint.count(loading.calls, ready)
     return ready

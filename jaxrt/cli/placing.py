@@ -1,10 +1,16 @@
 """Which devices the models of a server run on, and how many replicas each has."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 
+from jaxrt.artifact import Artifact
+from jaxrt.cli.cluster import described
+from jaxrt.compiler import avals
 from jaxrt.entries import ProgramEntry
 from jaxrt.errors import UsageError
+from jaxrt.hosts import Answer, Hosts, SpannedProgram
 from jaxrt.loader import alone
 from jaxrt.occupancy import Occupancy
 from jaxrt.parts import Part
@@ -35,6 +41,8 @@ class Placing:
     replicas: int | None = 1
     """None: as many as there are devices for."""
     occupancy: Occupancy = dataclasses.field(default_factory=Occupancy)
+    hosts: Hosts | None = None
+    """The others, where several serve together."""
 
     def combine(self, entry: ProgramEntry, part: Part, places: Sequence[Place]) -> Running:
         """A program in all its places, as `loader.load` asks for it."""
@@ -42,6 +50,10 @@ class Placing:
             return alone(entry, part, places)
         programs = [program for program in part.programs if program is not None]
         return ReplicatedProgram(programs, places, self.occupancy)
+
+    def begin(self, artifact: Artifact) -> "Spread":
+        """To be called before an artifact is loaded: the other hosts load it meanwhile."""
+        return Spread(self, artifact)
 
     def on_demand(self, compiler: OnDemand | None, places: Sequence[Place]) -> OnDemand | None:
         """What compiles shapes that nobody planned runs in the first place.
@@ -51,6 +63,55 @@ class Placing:
         if compiler is None or not self.several:
             return compiler
         return _Placed(compiler, places[0], self.occupancy) if places[0].single else None
+
+
+class Spread:
+    """A version on this host and, where there are others, on them."""
+
+    def __init__(self, placing: Placing, artifact: Artifact) -> None:
+        self._placing = placing
+        self._hosts = placing.hosts
+        self._asked: list[Future[Answer]] = []
+        self._fields = {"model": next(_MODELS), "replicas": placing.replicas}
+        if self._hosts is not None:
+            fields = {**self._fields, **described(artifact), "do": "load"}
+            self._asked = [self._hosts.ask(host, fields) for host in self._hosts.numbers]
+
+    def combine(self, entry: ProgramEntry, part: Part, places: Sequence[Place]) -> Running:
+        """As `loader.load` asks for it."""
+        hosts = self._hosts
+        if hosts is None:
+            return self._placing.combine(entry, part, places)
+        inputs = avals(entry.input_names, entry.input_shapes, entry.input_dtypes)
+        outputs = avals(entry.output_names, entry.output_shapes, entry.output_dtypes)
+        programs = [
+            SpannedProgram(
+                hosts,
+                {**self._fields, "key": entry.key, "replica": number},
+                program,
+                entry=entry,
+                inputs=inputs,
+                outputs=outputs,
+                place=place,
+            )
+            for number, (program, place) in enumerate(zip(part.programs, places, strict=True))
+        ]
+        return ReplicatedProgram(programs, places, self._placing.occupancy)
+
+    def settle(self) -> None:
+        """Returns when the others have loaded it. Raises DeviceError, Unavailable."""
+        for future in self._asked:
+            future.result()
+
+    def close(self) -> None:
+        """Lets the others forget it."""
+        if self._hosts is not None:
+            for host in self._hosts.numbers:
+                self._hosts.ask(host, {**self._fields, "do": "unload"})
+
+
+_MODELS = itertools.count()
+"""Numbers that the hosts know versions by."""
 
 
 class _Placed:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jaxrt import loader
 from jaxrt.artifact import Artifact
+from jaxrt.cli.placing import Spread
 from jaxrt.serving.engine.version import Version
 
 
@@ -16,3 +17,4 @@ class Ready:
     model: loader.LoadedModel
     artifact: Artifact
     path: Path
+    spread: Spread

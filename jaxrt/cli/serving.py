@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from jaxrt import target
 from jaxrt.cli import (
     batching,
+    cluster,
     console,
     copies,
     footprint,
@@ -24,8 +25,10 @@ from jaxrt.cli import (
     threads,
 )
 from jaxrt.cli.choices import Choices
+from jaxrt.cli.cluster import Cluster
 from jaxrt.cli.following import Following
 from jaxrt.cli.loading import Loading, Replay, VersionLoader
+from jaxrt.cli.loss import Loss
 from jaxrt.cli.placing import Placing, count
 from jaxrt.cli.ports import Ports
 from jaxrt.cli.ready import Ready
@@ -35,6 +38,7 @@ from jaxrt.cli.startlog import started_tables, where_lines
 from jaxrt.cli.tables import INIT_OP
 from jaxrt.cli.wanted import Wanted, check_readable, wanted
 from jaxrt.errors import Code, RequestError
+from jaxrt.hosts import Hosts
 from jaxrt.serving import server, workers
 from jaxrt.serving.app import build_app
 from jaxrt.serving.engine.manager import Manager
@@ -60,13 +64,17 @@ def serve(settings: Settings, *, started: float) -> None:
     `started` is the process's start by time.perf_counter. Raises JaxrtError leaves before the
     port opens.
     """
+    hosts = Cluster.of(settings)
+    if hosts is not None and hosts.index:
+        cluster.follow(settings, hosts)
+        return
     options.buckets(settings.batch_sizes)  # refused though nobody may need it
     path = monitoring.path_of(settings)
     post = Post.parse(settings.worker) if settings.worker else None
     calls = monitoring.counting(post)
     queues = batching.queues(settings, calls)
     grpc = grpcflags.options(settings)
-    with ports.bound(settings, post) as open_ports:
+    with ports.bound(settings, post) as open_ports, cluster.leading(hosts) as others:
         if post is not None and (cores := workers.cores(post.index, post.count)):
             os.sched_setaffinity(0, cores)  # before XLA counts them
         first = wanted(settings, AnyStorage(copies.copies(settings.cache_dir)))
@@ -76,7 +84,9 @@ def serve(settings: Settings, *, started: float) -> None:
             attached = target.select(settings.device)
         with contextlib.ExitStack() as stack:
             saved_models = Lazily(stack, _choices(batching.sized(settings, queues)), attached)
-            engine = _engine(settings, first, saved_models, queues, calls, post)
+            several = others is not None or len(target.devices(attached.platform)) > 1
+            placing = Placing(several=several, replicas=count(settings.replicas), hosts=others)
+            engine = _engine(settings, first, saved_models, queues, calls, post, placing)
             # Another worker would go on with the old set.
             reload = engine.following.models if post is None else None
             beside = GrpcService(
@@ -93,6 +103,8 @@ def serve(settings: Settings, *, started: float) -> None:
                 logging.shutdown()
                 # What still runs, a program or a compile, can be neither stopped nor waited for.
                 os._exit(1)
+            if others is not None and others.gone.is_set():
+                cluster.leave(others)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,6 +114,7 @@ class _Engine:
     manager: Manager
     following: Following
     saved_models: Lazily
+    hosts: Hosts | None
 
 
 def _engine(
@@ -111,11 +124,10 @@ def _engine(
     queues: batching.Queues | None,
     calls: Calls,
     post: Post | None,
+    placing: Placing,
 ) -> _Engine:
     attached = saved_models.target
-    several = len(target.devices(attached.platform)) > 1
-    placing = Placing(several=several, replicas=count(settings.replicas))
-    device, host = _schedulers(settings, attached, quick=not several)
+    device, host = _schedulers(settings, attached, quick=not placing.several)
     footprint.build(calls, attached)
     manager = Manager(schedulers=[device, host], observer=States(calls))
     loading = Loading(
@@ -132,7 +144,8 @@ def _engine(
     loader = VersionLoader(
         loading, tell=tell, stop=saved_models.stop, replay=_replay(settings, calls)
     )
-    return _Engine(manager, Following(settings, first, manager, loader), saved_models)
+    following = Following(settings, first, manager, loader)
+    return _Engine(manager, following, saved_models, placing.hosts)
 
 
 def _app(settings: Settings, manager: Manager, calls: Calls, page: Page | None) -> Starlette:
@@ -239,6 +252,9 @@ def _run(
     def opened() -> None:
         if post is not None:
             return  # the supervisor says so
+        if engine.hosts is not None:
+            loss = Loss(asyncio.get_running_loop(), engine.manager)
+            engine.hosts.watch(loss.told)
         model = next(iter(engine.following.models.names), "MODEL")
         log.info("ready in %.2f s: %s", time.perf_counter() - started, open_ports.where(model))
 
