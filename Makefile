@@ -1,6 +1,7 @@
 # make demo       train, compile, serve and ask a small real model
 # make test       everything that .ci/run checks
 # make test-slow  the tests that take minutes or gigabytes
+# make test-cuda  compiling for GPUs, without one: installs JAX's CUDA plugin (gigabytes)
 # make check      formatting, lint, types, layers
 # make format     rewrite the sources in the house format, and the module lists of the folders
 # make clean      remove the environment and what the targets made
@@ -16,17 +17,21 @@ BIN := $(VENV)/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 STAMP := $(VENV)/.installed-$(VERSION)
 
-.PHONY: demo test test-slow check format install clean
+.PHONY: demo test test-slow test-cuda check format install clean
 .DELETE_ON_ERROR:
 
 demo: install
 	$(BIN)/python examples/digits.py demo
 
 test: check
-	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow"
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow and not cuda"
 
 test-slow: install
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m "slow and not cuda"
+
+test-cuda: install
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[cuda]'
+	$(BIN)/python -m pytest -q -m cuda
 
 check: install
 	$(BIN)/ruff format --check .

@@ -25,8 +25,11 @@ from jaxrt.tpu.collectives import Found, counts, found
 from jaxrt.tpu.plan import Plan
 from jaxrt.tpu.topology import Topology
 
-# libtpu asks the metadata server of a TPU host what it runs on, unless it is told.
+# libtpu asks the metadata server of a TPU host what it runs on, unless it is told; and keeps chips
+# and a folder of logs for one process at a time, which those that only compile need not.
 _LIBTPU = {
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_LOG_DIR": "disabled",
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_WORKER_HOSTNAMES": "localhost",

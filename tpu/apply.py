@@ -62,16 +62,18 @@ def sharded(program: Program, plan: Plan, mesh: Mesh) -> Sharded:
         return lax.with_sharding_constraint(value, NamedSharding(mesh, PartitionSpec(*axes)))
 
     def apply(eqn: Any, operands: list[Any]) -> list[Any]:
-        found = eqn.primitive.bind(*operands, **eqn.params)
+        number = numbers[id(eqn)]
+        with jax.named_scope(plan.scopes.get(number) or "inputs"):
+            found = eqn.primitive.bind(*operands, **eqn.params)
         results = list(found) if eqn.primitive.multiple_results else [found]
-        for number, result in enumerate(results):
+        for place, result in enumerate(results):
             if eqn.primitive.name in RANDOM and mesh.size > 1:
                 # All devices draw all numbers: those of one device, and libtpu 0.0.52 aborts
                 # (hlo_sharding.h, ReplicateOnLastTileDim) where rng_uniform is split.
-                results[number] = lax.with_sharding_constraint(result, named(whole(result.ndim)))
-            spec = plan.constraints.get((numbers[id(eqn)], number))
+                results[place] = lax.with_sharding_constraint(result, named(whole(result.ndim)))
+            spec = plan.constraints.get((number, place))
             if spec is not None and mesh.size > 1:
-                results[number] = held(result, spec)
+                results[place] = held(result, spec)
         return results
 
     def function(*arguments: Any) -> tuple[Any, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxrt.cli import compressed
+from jaxrt.cli import compressed, plan_picture
 from jaxrt.errors import UsageError
 
 
@@ -22,6 +22,7 @@ Draw = Callable[[Mapping[str, Any]], str | None]
 """Report → what an <svg> holds; None where the report has nothing to draw."""
 
 PICTURES: tuple[tuple[Draw, int, int], ...] = (
+    (plan_picture.plan_picture, plan_picture.WIDTH, plan_picture.HEIGHT),
     (compressed.size_against_error, compressed.WIDTH, compressed.HEIGHT),
 )
 """Each with its width and height in pixels."""

@@ -1,5 +1,6 @@
 """How programs lie on several devices, or on one that is elsewhere, as tables."""
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,7 +11,8 @@ from jaxrt.cli.console import table
 from jaxrt.units import size
 
 _NUMBER = re.compile(r"_?[0-9]+")
-_WHOLE = "whole"
+WHOLE = "whole"
+"""The layout of a weight that every device has all of."""
 
 
 def plan_tables(report: Mapping[str, Any]) -> list[Table]:
@@ -31,10 +33,10 @@ def plan_tables(report: Mapping[str, Any]) -> list[Table]:
             f"Weights: {size(plan['device_weight_bytes'])} of {size(plan['weight_bytes'])} on each "
             "device",
             ["weight", "", "shape", "dtype", "spec", "bytes/device"],
-            [list(row) for row in _weights(plan["weights"])],
+            [_weight(group) for group in groups(plan["weights"])],
         ),
     ]
-    rows = [list(row) for row in _exchanges(plan["programs"])]
+    rows = [[p["key"], *cells] for p in plan["programs"] for cells in exchanges(p)]
     if rows:
         columns = ["program", "after", "", "expected", "compiled"]
         tables.append(table("Exchanges between devices", columns, rows))
@@ -70,23 +72,53 @@ def _microseconds(seconds: float) -> str:
     return f"{seconds * 1e6:,.1f} µs"
 
 
-def _weights(weights: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[str]]:
-    """Those of layers that repeat, which differ in the numbers of their names, are one row."""
-    groups: dict[object, list[Mapping[str, Any]]] = {}
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """Weights of layers that repeat: alike but for the numbers in their names."""
+
+    name: str
+    count: int
+    shape: tuple[int, ...]
+    dtype: str
+    spec: tuple[str | None, ...]
+    device_bytes: int
+    """Of one of them, on one device."""
+
+    @property
+    def layout(self) -> str:
+        """`-, model`; `whole` where nothing is split."""
+        return ", ".join(axis or "-" for axis in self.spec) if any(self.spec) else WHOLE
+
+
+def groups(weights: Sequence[Mapping[str, Any]]) -> list[Group]:
+    """The weights of a plan, in its order."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
     for one in weights:
-        shape, spec = tuple(one["shape"]), tuple(one["spec"])
         pattern = _NUMBER.sub("", one["name"].partition("~")[0])
-        groups.setdefault((pattern, shape, one["dtype"], spec), []).append(one)
-    for (_, shape, dtype, spec), found in groups.items():  # type: ignore[misc]
-        names = [one["name"].partition("~")[0] for one in found]
-        yield (
-            _spelled(names),
-            f"×{len(found)}" if len(found) > 1 else "",
-            "×".join(map(str, shape)) or "scalar",
-            dtype,
-            ", ".join(axis or "-" for axis in spec) if any(spec) else _WHOLE,
-            size(found[0]["device_bytes"]),
+        key = f"{pattern} {one['shape']} {one['dtype']} {one['spec']}"
+        found.setdefault(key, []).append(one)
+    return [
+        Group(
+            name=_spelled([one["name"].partition("~")[0] for one in alike]),
+            count=len(alike),
+            shape=tuple(alike[0]["shape"]),
+            dtype=alike[0]["dtype"],
+            spec=tuple(alike[0]["spec"]),
+            device_bytes=alike[0]["device_bytes"],
         )
+        for alike in found.values()
+    ]
+
+
+def _weight(group: Group) -> list[str]:
+    return [
+        group.name,
+        f"×{group.count}" if group.count > 1 else "",
+        "×".join(map(str, group.shape)) or "scalar",
+        group.dtype,
+        group.layout,
+        size(group.device_bytes),
+    ]
 
 
 def _spelled(names: Sequence[str]) -> str:
@@ -94,17 +126,16 @@ def _spelled(names: Sequence[str]) -> str:
     return longest if len(set(names)) == 1 else _NUMBER.sub("_*", longest)
 
 
-def _exchanges(programs: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[str]]:
-    for program in programs:
-        for line in program["layers"]:
-            count = line["weights"]
-            yield (
-                program["key"],
-                line["after"] or "elsewhere",
-                f"×{count}" if count > 1 else "",
-                _each(line["expected"], count),
-                _each(line["compiled"], count),
-            )
+def exchanges(program: Mapping[str, Any]) -> Iterator[list[str]]:
+    """After which weights, of how many layers, and what: expected and compiled."""
+    for line in program["layers"]:
+        count = line["weights"]
+        yield [
+            line["after"] or "elsewhere",
+            f"×{count}" if count > 1 else "",
+            _each(line["expected"], count),
+            _each(line["compiled"], count),
+        ]
 
 
 def _each(kinds: Mapping[str, int], count: int) -> str:

@@ -51,10 +51,11 @@ def verify(
     Raises VerificationError when not one output could be compared; ArtifactError, ModelError.
     """
     model = building.saved_model(against)
+    attached = target.select(device)  # first: weights of a mesh are read with jax
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(open_artifact(artifact))
         bridges = stack.enter_context(building.Bridges())
-        loaded = loader.load(opened, target.select(device), open_host=hosts.opener(opened))
+        loaded = loader.load(opened, attached, open_host=hosts.opener(opened))
         if not any(s.programs or s.stages for s in loaded.signatures.values()):
             raise VerificationError(f"{artifact}: it holds no program, so nothing was compared")
         steps.total(_count(loaded) + 1)
