@@ -180,7 +180,7 @@ def test_activations_are_fp8_where_the_device_multiplies_it() -> None:
     found = program(lambda w, x: [jnp.dot(x, w["w"])], 2, {"x": ((256,), np.float32)}, weights)
 
     def operands(target: Target) -> set[str]:
-        eqns = _held(found, "fp8", target)[0].apply.jaxpr.jaxpr.eqns
+        eqns: Any = _held(found, "fp8", target)[0].apply.jaxpr.jaxpr.eqns
         (product,) = (e for e in eqns if e.primitive.name == "dot_general")
         return {v.aval.dtype.name for v in product.invars}
 
