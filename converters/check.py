@@ -38,8 +38,9 @@ class Allowed:
 
     def compressed(self, rms: float) -> "Allowed":
         """For programs whose worst output has that relative RMS error on calibration data: twenty
-        times as much at the worst element of other inputs."""
-        return Allowed(relative=max(self.relative, 20 * rms), rounded=True)
+        times as much at the worst element of other inputs, and no less than bf16 is allowed."""
+        usual = max(self.relative, _RELATIVE[Precision.BF16])
+        return Allowed(relative=max(usual, 20 * rms), rounded=True)
 
 
 _RELATIVE = {Precision.F32: TOLERANCE, Precision.TF32: 5e-3, Precision.BF16: 4e-2}
