@@ -29,7 +29,7 @@ def test_an_npz_holds_inputs_of_one_signature_or_of_several(tmp_path: Path) -> N
     plain, several = tmp_path / "plain.npz", tmp_path / "several.npz"
     np.savez(plain, x=np.ones((1, 2), np.float32))
     assert read(plain) == [("serving_default", {"x": [[1, 1]]})]
-    arrays = {"words/text": np.array([b"a"]), "words/n": np.array([3])}
+    arrays: dict[str, Any] = {"words/text": np.array([b"a"]), "words/n": np.array([3])}
     np.savez(several, **arrays)
     assert read(several) == [("words", {"text": [b"a"], "n": [3]})]
 

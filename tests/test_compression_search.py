@@ -13,7 +13,7 @@ from jaxrt.compression.search import Option
 from jaxrt.errors import UsageError
 
 
-def scores(*rows: list[float]) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+def scores(*rows: list[float]) -> dict[str, np.ndarray]:
     return {"scores": np.array(rows, np.float32)}
 
 
