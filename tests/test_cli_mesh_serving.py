@@ -69,7 +69,7 @@ def _check(port: int, seed: int) -> None:
     url = f"http://localhost:{port}/v1/models/m:predict"
     answer = httpx.post(url, json=body, timeout=SECONDS)
     assert answer.status_code == 200, answer.text
-    y, z = mesh_artifact.wanted(**given)
+    y, z = mesh_artifact.wanted(given["ids"], given["x"])
     found = answer.json()["outputs"]
     np.testing.assert_allclose(found["y"], y, rtol=1e-3, atol=2e-3)
     np.testing.assert_allclose(found["z"], z, rtol=1e-6)
