@@ -66,7 +66,9 @@ class Trials:
     def rows(self) -> int:
         """That layers are tried on."""
         return sum(
-            batch.rows or 1 for part in self._parts for batch in part.batches[: self._batches]
+            batch.rows or part.runner.forms[batch.form].planned.batch or 1
+            for part in self._parts
+            for batch in part.batches[: self._batches]
         )
 
     def errors(self, chosen: Chosen, *, every: bool = False) -> tuple[OutputError, ...]:
