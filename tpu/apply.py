@@ -14,7 +14,6 @@ from jaxrt.passes.jaxprs import RANDOM
 from jaxrt.passes.rewrite import evaluate, inline
 from jaxrt.program import Program
 from jaxrt.tpu.layout import whole
-from jaxrt.tpu.layout import whole
 from jaxrt.tpu.plan import Plan
 
 
