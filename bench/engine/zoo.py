@@ -120,8 +120,8 @@ def _dlrm(large: int, small: int) -> Callable[[Any, str], None]:
         dense = layers.Input((13,), name="dense")
         ids = layers.Input((26,), dtype="int64", name="ids")
         x = dense
-        for units in (128, 64, 16):
-            x = layers.Dense(units, activation="relu")(x)
+        for units in (128, 64, 16):  # named: Keras' own first name is that of the input
+            x = layers.Dense(units, activation="relu", name=f"bottom_{units}")(x)
         tables = [layers.Embedding(large if i < 6 else small, 16) for i in range(26)]
         vectors = [x, *(tables[i](ids[:, i] % tables[i].input_dim) for i in range(26))]
         stack = ops.stack(vectors, axis=1)
@@ -129,8 +129,8 @@ def _dlrm(large: int, small: int) -> Callable[[Any, str], None]:
         below = [i * 27 + j for i in range(27) for j in range(i)]
         x = ops.concatenate([x, ops.take(dots, np.array(below), axis=1)], axis=1)
         for units in (256, 128):
-            x = layers.Dense(units, activation="relu")(x)
-        out = layers.Dense(1, activation="sigmoid")(x)
+            x = layers.Dense(units, activation="relu", name=f"top_{units}")(x)
+        out = layers.Dense(1, activation="sigmoid", name="click")(x)
         _export(keras.Model({"dense": dense, "ids": ids}, out), path)
 
     return build
