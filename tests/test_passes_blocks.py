@@ -12,9 +12,10 @@ from jax.extend.core import jaxpr_as_fun
 
 from jaxrt import target
 from jaxrt.passes import blocks, prepare
+from jaxrt.passes.precision import Precision, Rounding
 from jaxrt.program import Program
 from jaxrt.tuning import rules
-from jaxrt.tuning.optimizer import Optimized, Passes, optimizer
+from jaxrt.tuning.optimizer import Optimized, Optimizer, Passes, optimizer
 from jaxrt.tuning.tuner import Autotune, Tuner
 
 CPU = target.attached("cpu")
@@ -104,6 +105,53 @@ def test_the_whole_must_be_clearly_faster_than_a_loop() -> None:
 
     assert chosen(1.0) == 1
     assert chosen(0.5) is None
+
+
+WEIGHT = np.full((4, 4), 0.5, np.float32)
+
+
+def multiplied(rows: int, tokens: int) -> Program:
+    """[rows, tokens, 4], each token through one product."""
+
+    def function(weight: Any, x: Any) -> Any:
+        return jnp.tanh(x @ weight).sum(axis=1)
+
+    return program(function, {"weight": WEIGHT}, np.ones((rows, tokens, 4), np.float32))
+
+
+def test_products_are_timed_in_the_largest_block_that_reads_weights_for_enough() -> None:
+    tokens = 1 + rules.CACHE // 4 // 4 // 4
+    passes = optimizer(CPU, Passes(autotune=Autotune.OFF))
+    one, two = (passes(multiplied(rows, tokens), (), frozenset()) for rows in (1, 2))
+    assert blocks.reuse(two.split.apply) == 2 * tokens
+    # Untimed, they stay whole.
+    assert passes(multiplied(4, tokens), (one, two), frozenset()).block is None
+
+    def chosen(whole_seconds: float) -> int | None:
+        ticks = _clock({"2": 1.0, "all": whole_seconds})
+        tuner = Tuner(CPU, Autotune.FAST, choices=None, clock=ticks)
+        timed = Optimizer(tuner, platform="cpu", rounding=Rounding(precision=Precision.F32))
+        return timed(multiplied(4, tokens), (one, two), frozenset()).block
+
+    assert chosen(1.2) == 2
+    assert chosen(1.01) is None
+
+
+def test_products_that_would_read_their_weights_for_little_stay_whole() -> None:
+    wide = np.ones((8, 1 << 19), np.float32)
+
+    def program_of(rows: int) -> Program:
+        return program(
+            lambda weight, x: jnp.tanh(x @ weight),
+            {"weight": wide},
+            np.ones((rows, 8), np.float32),
+        )
+
+    passes = optimizer(CPU, Passes(autotune=Autotune.FAST, disabled=("one-kernel",)))
+    one = passes(program_of(1), (), frozenset())
+    assert blocks.largest(program_of(8)) > rules.CACHE
+    assert blocks.reuse(one.split.apply) == 1 < rules.REUSE
+    assert passes(program_of(8), (one,), frozenset()).block is None
 
 
 def _clock(seconds: dict[str, float]) -> Callable[[], float]:

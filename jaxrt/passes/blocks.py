@@ -11,6 +11,7 @@ import jax
 from jax import lax
 from jax.extend.core import jaxpr_as_fun
 
+from jaxrt.passes.jaxprs import nested
 from jaxrt.passes.prepare import Split
 from jaxrt.program import Program
 
@@ -86,3 +87,21 @@ def largest(program: Program) -> int:
     """Bytes of the largest value that the program computes."""
     avals: list[Any] = [v.aval for eqn in program.jaxpr.jaxpr.eqns for v in eqn.outvars]
     return max((math.prod(a.shape) * a.dtype.itemsize for a in avals), default=0)
+
+
+def reuse(program: Program) -> float:
+    """How often its products multiply each weight, on average; 0 without weights or products."""
+    elements = sum(math.prod(a.shape) for a in program.weight_avals)
+    return _multiplied(program.jaxpr.jaxpr) / elements if elements else 0.0
+
+
+def _multiplied(jaxpr: Any) -> int:
+    """Multiplications of its products; of a loop's body, once."""
+    found = 0
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "dot_general":
+            (summed, _), _ = eqn.params["dimension_numbers"]
+            shape = eqn.invars[0].aval.shape
+            found += math.prod(eqn.outvars[0].aval.shape) * math.prod(shape[d] for d in summed)
+        found += sum(_multiplied(body.jaxpr) for body in nested(eqn))
+    return found

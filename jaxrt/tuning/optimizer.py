@@ -273,15 +273,21 @@ class Optimizer:
 def _loops(
     program: Program, smaller: Sequence[Optimized], shared: frozenset[str]
 ) -> list[tuple[int, prepare.Split]]:
-    """Rows of a block → the loop over such blocks; none for what the cache holds anyway."""
-    large = blocks.largest(program) > rules.CACHE
-    if not large or not convolution_lowering.convolutions(program):
-        return []
-    return [
-        (_rows(s, shared), blocks.looped(program, s.split, shared=shared))
-        for s in smaller
-        if s.block is None and blocks.fits(program, s.split.apply, shared=shared)
+    """Rows of a block → the loop over such blocks; none for what the cache holds anyway.
+
+    Where products alone make it large, only the largest block, and that only if it reads the
+    weights for much more than their own size.
+    """
+    fitting = [
+        s for s in smaller if s.block is None and blocks.fits(program, s.split.apply, shared=shared)
     ]
+    if not fitting or blocks.largest(program) <= rules.CACHE:
+        return []
+    if not convolution_lowering.convolutions(program):
+        fitting = [max(fitting, key=lambda s: _rows(s, shared))]
+        if blocks.reuse(fitting[0].split.apply) < rules.REUSE:
+            return []
+    return [(_rows(s, shared), blocks.looped(program, s.split, shared=shared)) for s in fitting]
 
 
 def _times(program: Program, block: Program, shared: frozenset[str]) -> int:

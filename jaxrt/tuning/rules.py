@@ -18,6 +18,10 @@ SHORTLIST = 4
 CACHE = 8 << 20
 """Bytes of the largest value from which a program runs faster in blocks of rows."""
 
+REUSE = 64
+"""How often a block of rows has to multiply each weight on average, so that reading all weights for
+each block costs little."""
+
 MIN_CHANNELS = 32
 """Of input and output: below, Winograd's transforms cost more than the products it saves."""
 

@@ -116,20 +116,21 @@ class Tuner:
     def block(self, program: Program, loops: Sequence[tuple[int, prepare.Split]]) -> int | None:
         """How many rows of `program` at a time, of the `loops` offered; None: all.
 
-        A loop also saves the time to tune and compile the whole and the weights it alone needs,
-        so the whole has to be clearly faster.
+        With convolutions a loop also saves the time to tune and compile the whole and the weights
+        it alone needs, so the whole has to be clearly faster; without, the loop.
         """
         if self._target.platform != "cpu":
             return None
         sizes = [rows for rows, _ in loops]
+        convolves = bool(convolution_lowering.convolutions(program))
         if not self._may_time():
-            return min(sizes)
+            return min(sizes) if convolves else None
         jaxpr = program.jaxpr
         key = f"rows {provenance.of_jaxpr(jaxpr.jaxpr, jaxpr.consts)} | {sizes}"
         found = self._choices.get(key) if self._choices else None
         if found is None:
             with self._timed():
-                found = self._time_blocks(program, loops)
+                found = self._time_blocks(program, loops, WHOLE if convolves else 1 / CLEARLY)
             if self._choices:
                 self._choices.put(key, found)
         return None if found.lowering == ALL else int(found.lowering)
@@ -214,7 +215,9 @@ class Tuner:
         yield
         self._spent += self._clock() - started
 
-    def _time_blocks(self, program: Program, loops: Sequence[tuple[int, prepare.Split]]) -> Choice:
+    def _time_blocks(
+        self, program: Program, loops: Sequence[tuple[int, prepare.Split]], handicap: float
+    ) -> Choice:
         platform = self._target.platform
         whole = convolution_lowering.lower(program, lambda conv: rules.heuristic(conv, platform))
         offered = {str(rows): split.apply for rows, split in loops}
@@ -225,7 +228,7 @@ class Tuner:
             rounds=_EFFORTS[self._mode].rounds,
             seconds=PROGRAM_SECONDS,
         )
-        handicapped = seconds | {ALL: seconds[ALL] * WHOLE}
+        handicapped = seconds | {ALL: seconds[ALL] * handicap}
         return Choice(lowering=min(handicapped, key=handicapped.__getitem__), seconds=seconds)
 
     def _names(self, conv: Convolution) -> tuple[str, ...]:
