@@ -35,6 +35,8 @@ class Base:
     """The weights of all programs."""
     layers: Mapping[str, Found]
     """Of all programs, by name; each is one of the arrays."""
+    takers: Mapping[str, tuple[Found, ...]]
+    """The same layers as each program that has them takes them."""
 
     @property
     def random(self) -> bool:
@@ -53,7 +55,7 @@ def bases(job: emit.Job, found: Divided) -> list[Base]:
 def _base(job: emit.Job, key: str, signature: str, converted: ConvertedSignature) -> Base:
     programs = []
     arrays: dict[str, Array] = {}
-    known: dict[str, Found] = {}
+    known: dict[str, list[Found]] = {}
     for program in converted.programs:
         split = prepare.split(program.optimized.exact or program.optimized.source)
         if any(name not in arrays for name in split.apply.weight_names):
@@ -63,14 +65,15 @@ def _base(job: emit.Job, key: str, signature: str, converted: ConvertedSignature
         for layer in find(dataclasses.replace(split.apply, jaxpr=inline(split.apply.jaxpr))):
             weights = layer.layer.weights
             if len(weights) == 1 and arrays[weights[0]].shape == layer.layer.shape:
-                known.setdefault(layer.layer.name, layer)
+                known.setdefault(layer.layer.name, []).append(layer)
     return Base(
         key=key,
         signature=signature,
         converted=converted,
         programs=tuple(programs),
         arrays=arrays,
-        layers=known,
+        layers={name: found[0] for name, found in known.items()},
+        takers={name: tuple(found) for name, found in known.items()},
     )
 
 

@@ -3,9 +3,9 @@ TensorFlow."""
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from jaxrt.compression import quantize, search
+from jaxrt.compression import pays, quantize, search
 from jaxrt.compression.errors import OutputError, errors
 from jaxrt.compression.forms import form_of
 from jaxrt.compression.goals import Goal, Wanted
@@ -83,7 +83,17 @@ class Compression:
         return max(found, default=0.0)
 
 
-def compress(job: Job, found: Divided, wanted: Wanted) -> tuple[Divided, Compression]:
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Compressed:
+    """A model with layers in fewer bits, and the way to one with fewer of them."""
+
+    found: Divided
+    compression: Compression
+    without: Callable[[Collection[str], str], "Compressed"] = dataclasses.field(compare=False)
+    """The same with these layers float too; `why` is what the report says of them."""
+
+
+def compress(job: Job, found: Divided, wanted: Wanted) -> Compressed:
     """The model with its layers held in fewer bits, within the budget; and what was done.
 
     Raises UsageError for calibration data that does not fit the model, and for schemes that the
@@ -108,7 +118,7 @@ class _Compressing:
         arrays = {name: array.nbytes for base in self._bases for name, array in base.arrays.items()}
         self._before = sum(arrays.values())
 
-    def done(self) -> tuple[Divided, Compression]:
+    def done(self) -> Compressed:
         allowed = {name: self._schemes(layer) for name, layer in self._layers.items()}
         parts = self._parts()
         count = sum(map(len, allowed.values()))
@@ -117,10 +127,32 @@ class _Compressing:
         options, alone = self._options(allowed)
         fixed = {o.layer: o.scheme for o in options if self._wanted.is_forced(o.layer)}
         order = search.steps([o for o in options if o.layer not in fixed])
-        taken = self._within(order, fixed)
+        return self._made(self._within(order, fixed), fixed, alone)
+
+    def _made(
+        self,
+        taken: Sequence[Option[Scheme]],
+        fixed: Chosen,
+        alone: Mapping[tuple[str, Scheme], OutputError],
+    ) -> Compressed:
+        def without(layers: Collection[str], why: str) -> Compressed:
+            self._why |= dict.fromkeys(layers, why)
+            less = [option for option in taken if option.layer not in layers]
+            forced = {name: scheme for name, scheme in fixed.items() if name not in layers}
+            return self._made(less, forced, alone)
+
         chosen, converted, outputs = self._checked(taken, fixed)
         made = dataclasses.replace(self._found, converted={**self._found.converted, **converted})
-        return made, Compression(
+        said = self._said(chosen, alone, outputs)
+        return Compressed(found=made, compression=said, without=without)
+
+    def _said(
+        self,
+        chosen: Chosen,
+        alone: Mapping[tuple[str, Scheme], OutputError],
+        outputs: Mapping[str, tuple[OutputError, ...]],
+    ) -> Compression:
+        return Compression(
             wanted=self._wanted,
             data=self._data,
             rows=self._trials.rows,
@@ -144,11 +176,29 @@ class _Compressing:
                 raise UsageError(f"--compress {scheme.value}: {why}")
             if self._saved(layer, scheme) <= 0:
                 self._why[layer.name] = "its scales take what its weights would save"
+            elif (why := self._slower(layer, scheme)) is not None:
+                self._why[layer.name] = why
             else:
                 found.append(scheme)
         if not found:
             self._why.setdefault(layer.name, "it was not asked for")
         return found
+
+    def _slower(self, layer: Layer, scheme: Scheme) -> str | None:
+        """Where it would be slower, and that matters."""
+        if slower_is_fine(self._wanted) or self._wanted.is_forced(layer.name):
+            return None
+        form, target = self._form(layer.name, scheme), self._job.target
+        rows = {
+            found.layer.rows
+            for base in self._bases
+            for found in base.takers.get(layer.name, ())
+            if not pays.pays(found, form, target, self._before)
+        }
+        if not rows:
+            return None
+        said = ", ".join(map(str, sorted(rows)))
+        return f"{form.scheme.value} is slower on {target.platform} at {said} rows"
 
     def _form(self, layer: str, scheme: Scheme) -> Form:
         return form_of(self._places[layer], self._wanted.exactly(layer, scheme))

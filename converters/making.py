@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 
 from jaxrt import layouts
+from jaxrt.compression.layers import GATHER
+from jaxrt.compression.schemes import Scheme
 from jaxrt.converters import compressing, emit, pruning, speed
 from jaxrt.converters.compressing import Compression
 from jaxrt.converters.conversion import ConvertedSignature
@@ -12,6 +14,9 @@ from jaxrt.converters.division import Divided
 from jaxrt.converters.options import Options
 from jaxrt.converters.pruning import Pruned
 from jaxrt.errors import ConversionError
+
+TRIES = 3
+"""How often layers are taken back where programs are slower, before all stays float."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,28 +49,52 @@ def make(job: emit.Job, found: Divided, options: Options) -> Made:
     if options.compression is None:
         return _made(job, found)
     less, pruned = pruning.prune_model(job, found, options.compression)
-    small, compression = compressing.compress(job, less, options.compression)
-    made = dataclasses.replace(_made(job, small), compression=compression, pruned=pruned)
-    if not compression.chosen:
-        return made
-    if job.target.platform != "cpu" or job.target.absent or job.target.num_devices > 1:
-        return made  # nothing here can be timed
-    speeds = speed.measure(job, less.converted, small.converted, made.compiled, made.weights.arrays)
-    slower = [s for s in speeds if s.slower]
-    if not slower or compressing.slower_is_fine(options.compression):
-        return dataclasses.replace(made, speeds=tuple(speeds))
-    worst = max(slower, key=lambda s: s.after / s.before)
-    job.built.clear()
-    if isinstance(job.steps, Counted):
-        job.steps.more(sum(len(c.programs) for c in less.converted.values()))
+    small = compressing.compress(job, less, options.compression)
+    for tries_left in range(TRIES, -1, -1):
+        compression = small.compression
+        made = dataclasses.replace(_made(job, small.found), compression=compression, pruned=pruned)
+        if not compression.chosen:
+            return made
+        if job.target.platform != "cpu" or job.target.absent or job.target.num_devices > 1:
+            return made  # nothing here can be timed
+        after = small.found.converted
+        speeds = speed.measure(job, less.converted, after, made.compiled, made.weights.arrays)
+        slower = [s for s in speeds if s.slower]
+        if not slower or compressing.slower_is_fine(options.compression):
+            return dataclasses.replace(made, speeds=tuple(speeds))
+        worst = max(slower, key=lambda s: s.after / s.before)
+        why = (
+            f"{worst.part} {worst.shapes} would take {worst.after / worst.before:.2f} times as long"
+        )
+        _again(job, less)
+        if not tries_left or not (left := _taken_back(compression, tries_left)):
+            break
+        small = small.without(left, why)
     return dataclasses.replace(
         _made(job, less),
         compression=compression,
         pruned=pruned,
         speeds=tuple(speeds),
-        dropped=f"{worst.part} {worst.shapes} would take {worst.after / worst.before:.2f} times as "
-        "long; --optimize size compresses it nevertheless",
+        dropped=f"{why}; --optimize size compresses it nevertheless",
     )
+
+
+def _again(job: emit.Job, found: Divided) -> None:
+    """Makes ready for compiling once more what was compiled: files are written over."""
+    job.built.clear()
+    if isinstance(job.steps, Counted):
+        job.steps.more(sum(len(c.programs) for c in found.converted.values()))
+
+
+def _taken_back(compression: Compression, tries_left: int) -> list[str]:
+    """Layers to be left float where all together are slower; none where nothing would be left.
+
+    The smaller half of the products, which gain the least; at the last try all but the tables.
+    """
+    held = [c.layer for c in compression.layers if c.scheme is not Scheme.FLOAT]
+    products = sorted((x for x in held if x.kind != GATHER), key=lambda x: x.nbytes)
+    back = products if tries_left == 1 else products[: max(1, len(products) // 2)]
+    return [layer.name for layer in back] if len(back) < len(held) else []
 
 
 def _made(job: emit.Job, found: Divided) -> Made:

@@ -4,6 +4,7 @@ The small models are really trained, on data that ships with scikit-learn; the a
 int8 forms with float32 stand here as numbers.
 """
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
@@ -148,13 +149,36 @@ def test_rules_hold_whatever_the_budget(tmp_path: Path) -> None:
     assert found["calibration"]["made_up"] == ["serve"]
 
 
-def test_what_gets_slower_stays_float(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = speed.Speed(part="serve", shapes="x[16,64]", rows=16, before=1.0, after=2.0)
-    monkeypatch.setattr(speed, "measure", lambda *_: [slow])
+def test_layers_that_do_not_pay_stay_float(tmp_path: Path) -> None:
     found = made(tmp_path, "digits", Wanted(scheme=Scheme.INT8))
+    assert {layer["why"] for layer in found["layers"]} == {"int8 is slower on cpu at 16 rows"}
+    assert found["bytes_after"] == found["bytes_before"] and found["dropped"] is None
+
+
+SLOW = speed.Speed(part="serve", shapes="x[16,64]", rows=16, before=1.0, after=2.0)
+FAST = dataclasses.replace(SLOW, after=0.5)
+FORCED = Wanted(rules=(Rule(pattern=".*", scheme=Scheme.INT8),))
+
+
+def test_what_gets_slower_stays_float(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "measure", lambda *_: [SLOW])
+    found = made(tmp_path, "digits", FORCED)
     assert {layer["scheme"] for layer in found["layers"]} == {"float"}
     assert found["dropped"].startswith("serve x[16,64] would take 2.00 times as long")
     assert found["bytes_after"] == found["bytes_before"]
+
+
+def test_the_smaller_products_are_taken_back_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed = [SLOW, FAST]
+    monkeypatch.setattr(speed, "measure", lambda *_: [timed.pop(0)])
+    found = made(tmp_path, "digits", FORCED)
+    why = {x["layer"]: x["why"] for x in found["layers"] if x["scheme"] == "float"}
+    assert why == {"dense0/kernel": "serve x[16,64] would take 2.00 times as long"}
+    assert not timed and found["dropped"] is None
+    assert found["speed"][0]["times_as_fast"] == 2.0
+    assert found["bytes_after"] < 0.8 * found["bytes_before"]
 
 
 @pytest.mark.parametrize(

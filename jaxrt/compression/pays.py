@@ -3,7 +3,8 @@
 import math
 
 from jaxrt.compression import vectors
-from jaxrt.compression.layers import DOT, GATHER, Layer
+from jaxrt.compression.layers import DOT, GATHER, Found
+from jaxrt.compression.quantize import Form
 from jaxrt.compression.schemes import Scheme, supported
 from jaxrt.target import Target
 
@@ -17,23 +18,27 @@ FEW = 64
 """Rows up to which an accelerator waits for the weights, not for the sums."""
 
 
-def pays(layer: Layer, scheme: Scheme, target: Target, rows: int, total: int) -> bool:
-    """Whether a layer is no slower so; `rows` times it a call, in a model of `total` bytes.
+def pays(found: Found, form: Form, target: Target, total: int) -> bool:
+    """Whether a layer is no slower so, in one program of a model of `total` bytes.
 
     XLA:CPU multiplies int8 by int8 at 1.3 to 3 times the speed of floats. It widens int8 before
     it multiplies by floats unless there is one row, and a matrix in the cache is read as fast as
-    it is widened. Tables are read by the row.
+    it is widened. Tables are read by the row. In loops arrays are widened before the first round.
     """
-    if scheme is Scheme.FLOAT:
-        return True
+    layer, scheme = found.layer, form.scheme
+    kinds = {use.kind for use in found.uses}
     if target.platform != "cpu":
-        small = scheme is not Scheme.INT4 or rows <= FEW or layer.kind == GATHER
+        small = scheme is not Scheme.INT4 or layer.rows <= FEW or kinds == {GATHER}
         return small and supported(scheme, target) is None
-    if layer.kind == GATHER:
-        return scheme in (Scheme.INT8, Scheme.BF16)
-    if rows > 1 and scheme is Scheme.W8A8:
-        terms = math.prod(layer.shape[d] for d in layer.axes)
-        return terms >= TERMS and math.prod(layer.shape) // terms >= CHANNELS
-    if rows > 1 or layer.kind != DOT or scheme not in (Scheme.INT8, Scheme.W8A8):
+    if any(use.is_nested for use in found.uses):
         return False
-    return total > CACHE and math.prod(layer.shape) >= vectors.SMALLEST
+    if kinds == {GATHER}:
+        return scheme in (Scheme.INT8, Scheme.BF16)
+    if GATHER in kinds:
+        return False  # multiplied with too, where rows are widened
+    terms = math.prod(layer.shape[d] for d in layer.axes)
+    if layer.rows > 1:
+        large = terms >= TERMS and math.prod(layer.shape) // max(1, terms) >= CHANNELS
+        return scheme is Scheme.W8A8 and large
+    by_row = kinds == {DOT} and scheme in (Scheme.INT8, Scheme.W8A8)
+    return by_row and total > CACHE and math.prod(layer.shape) >= vectors.SMALLEST
