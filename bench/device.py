@@ -35,22 +35,9 @@ from jaxrt.manifest import Manifest
 from jaxrt.passes.precision import DEFAULTS
 from jaxrt.specs import SignatureSpec
 from jaxrt.tpu.chips import Chip
-from jaxrt.tpu.gpus import GPUS
-from jaxrt.tpu.topology import known_chips
+from jaxrt.tpu.topology import chip_of
 
 Array = np.ndarray[Any, Any]
-
-TPU_KINDS = {
-    "TPU v4": "v4",
-    "TPU v5 lite": "v5e",
-    "TPU v5e": "v5e",
-    "TPU v5": "v5p",
-    "TPU v5p": "v5p",
-    "TPU v6 lite": "v6e",
-    "TPU v6e": "v6e",
-    "TPU7x": "tpu7x",
-}
-"""JAX's `device_kind` → the chip's name."""
 
 NOT_COMPARED = "not compared"
 
@@ -94,14 +81,6 @@ HEAD = (
     "| program | rows | median, ms | p99, ms | rows/s | roofline, ms | of it | error | "
     "torch.compile, ms | jaxrt is |\n|---|---|---|---|---|---|---|---|---|---|"
 )
-
-
-def chip_of(device_kind: str) -> Chip | None:
-    """By the name that the device gives itself."""
-    for gpu in GPUS.values():
-        if device_kind == gpu.device_name or gpu.chip.title in device_kind:
-            return gpu.chip
-    return known_chips().get(TPU_KINDS.get(device_kind, ""))
 
 
 def precision_of(manifest: Manifest) -> str:

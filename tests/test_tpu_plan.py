@@ -89,7 +89,7 @@ def test_pairs_of_products_are_split_by_columns_then_rows() -> None:
 def test_what_does_not_fit_says_by_how_much() -> None:
     small = parse("v5e:2x2")
     chip = dataclasses.replace(small.chip, memory_bytes=4 << 20)
-    with pytest.raises(DeviceError, match="GiB more than .* take about [0-9]+ v5e chips"):
+    with pytest.raises(DeviceError, match="GiB more than .* here"):
         plans(mesh_programs.program("encoder"), dataclasses.replace(small, chip=chip), bf16=True)
 
 

@@ -5,7 +5,7 @@ import pytest
 from jaxrt.errors import UsageError
 from jaxrt.tpu.chips import TPUS
 from jaxrt.tpu.gpus import GPUS
-from jaxrt.tpu.topology import known_chips, parse
+from jaxrt.tpu.topology import chip_of, known_chips, listed, of_devices, parse
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,37 @@ def test_a_gpu_is_described_by_its_sizes() -> None:
     text = described["target_config"]
     assert "core_count: 132" in text and "major: 9 minor: 0" in text
     assert text.count("{") == text.count("}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "name"),
+    [
+        ("TPU v5 lite", 4, "v5e:2x2"),
+        ("TPU v5 lite", 8, "v5e:2x4"),
+        ("TPU v5e", 3, "v5e:3x1"),
+        ("TPU v5", 4, "v5p:2x2x1"),
+        ("TPU v4", 8, "v4:2x2x1"),
+        ("TPU v6 lite", 1, "v6e:1x1"),
+        ("TPU7x", 8, "tpu7x:2x2x1"),
+        ("NVIDIA H100 80GB HBM3", 2, "h100:2"),
+        ("NVIDIA H200", 1, "h200"),
+        ("cpu", 8, "cpu:8"),
+    ],
+)
+def test_attached_devices_are_known_by_the_name_they_give_themselves(
+    kind: str, count: int, name: str
+) -> None:
+    found = of_devices(kind, count)
+    assert found is not None and found.name == name
+
+
+@pytest.mark.parametrize("kind", ["TPU v2", "NVIDIA L40S", "NVIDIA GeForce RTX 4090", ""])
+def test_other_devices_are_none_of_them(kind: str) -> None:
+    assert chip_of(kind) is None and of_devices(kind, 4) is None
+
+
+def test_every_listed_slice_has_a_name_that_is_taken() -> None:
+    for chip in known_chips().values():
+        slices = listed(chip)
+        assert [parse(one.name) for one in slices] == slices
+        assert [one.chips for one in slices] == sorted(one.chips for one in slices)

@@ -23,6 +23,7 @@ from jaxrt.program import Program
 from jaxrt.tpu.apply import mesh_of, sharded
 from jaxrt.tpu.collectives import Found, counts, found
 from jaxrt.tpu.plan import Plan
+from jaxrt.tpu.remedies import remedies
 from jaxrt.tpu.topology import Topology
 
 # libtpu asks the metadata server of a TPU host what it runs on, unless it is told; and keeps chips
@@ -124,16 +125,37 @@ def compile_for(
 def _refusal(
     program: Program, plan: Plan, topology: Topology, text: str
 ) -> DeviceError | ConversionError:
-    where = f"signature {program.signature!r} on {topology.name} ({plan.label}, mesh {plan.mesh})"
     sizes = _NEEDED.search(text)
     if sizes is None or "RESOURCE_EXHAUSTED" not in text:
-        return ConversionError(f"{where}: XLA does not compile it: {text.splitlines()[0]}")
-    needed, room = _nbytes(sizes[1], sizes[2]), _nbytes(sizes[3], sizes[4])
-    return DeviceError(
-        f"{where}: it takes {needed / 2**30:.2f} GiB of a device that has {room / 2**30:.2f} GiB, "
-        f"{(needed - room) / 2**30:.2f} GiB too much; take a larger slice, chips with more memory "
-        "(`jaxrt targets`), smaller --batch-sizes, or quantize the weights"
+        return ConversionError(
+            f"{_where(program, plan, topology)}: XLA does not compile it: {text.splitlines()[0]}"
+        )
+    return too_large(
+        program, plan, topology, _nbytes(sizes[1], sizes[2]), _nbytes(sizes[3], sizes[4])
     )
+
+
+def too_large(
+    program: Program, plan: Plan, topology: Topology, needed: float, room: float
+) -> DeviceError:
+    """What to say of a program that needs `needed` bytes of a device, which has `room`."""
+    helps = remedies(
+        program,
+        plan.weights,
+        plan.mesh.sizes,
+        topology,
+        share=room / topology.device_bytes,
+        rest=max(needed - plan.weight_bytes, 0.0),
+    )
+    return DeviceError(
+        f"{_where(program, plan, topology)}: it takes {needed / 2**30:.2f} GiB of a device that "
+        f"has {room / 2**30:.2f} GiB, {(needed - room) / 2**30:.2f} GiB too much; {helps}; smaller "
+        "--batch-sizes take less beside the weights"
+    )
+
+
+def _where(program: Program, plan: Plan, topology: Topology) -> str:
+    return f"signature {program.signature!r} on {topology.name} ({plan.label}, mesh {plan.mesh})"
 
 
 def _nbytes(number: str, unit: str | None) -> float:

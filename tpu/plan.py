@@ -14,6 +14,7 @@ from jaxrt.tpu import rules_dense, rules_shape
 from jaxrt.tpu.cost import Estimate, estimate
 from jaxrt.tpu.layout import Collective, parts, whole
 from jaxrt.tpu.propagation import Policy, Walk, walk
+from jaxrt.tpu.remedies import remedies
 from jaxrt.tpu.topology import Topology
 
 RULES = {**rules_shape.RULES, **rules_dense.RULES}
@@ -166,21 +167,19 @@ def plans(
     fitting_plans = [plan for plan in made if plan.weight_bytes * weight_scale <= room]
     if not fitting_plans:
         least = min(made, key=lambda plan: plan.weight_bytes)
-        raise DeviceError(_too_large(least, topology, weight_scale))
+        raise DeviceError(_too_large(program, least, topology, weight_scale))
     # Of equals the first: plans come from the simplest to the most cut up.
     return sorted(fitting_plans, key=lambda plan: plan.estimate.seconds)
 
 
-def _too_large(plan: Plan, topology: Topology, scale: float) -> str:
+def _too_large(program: Program, plan: Plan, topology: Topology, scale: float) -> str:
     held = plan.weight_bytes * scale
     room = topology.device_bytes * ROOM
-    total = held * plan.mesh.devices
-    chips = math.ceil(total / (topology.chip.memory_bytes * ROOM))
+    helps = remedies(program, plan.weights, plan.mesh.sizes, topology, share=ROOM, scale=scale)
     return (
         f"{topology.name}: the weights take {held / 2**30:.2f} GiB of each device however they "
         f"are split, {(held - room) / 2**30:.2f} GiB more than the {room / 2**30:.2f} GiB there "
-        f"is for them; take about {chips} {topology.chip.name} chips or more, chips with more "
-        "memory (`jaxrt targets`), or quantize the weights"
+        f"is for them; {helps}"
     )
 
 

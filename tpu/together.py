@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxrt.compiler import Built
-from jaxrt.errors import DeviceError
 from jaxrt.layouts import Asked
 from jaxrt.mesh import MeshRecord, MeshShape, Spec
 from jaxrt.tpu import overrides, shown
-from jaxrt.tpu.aot import Compiled, compile_for
+from jaxrt.tpu.aot import Compiled, compile_for, too_large
 from jaxrt.tpu.choose import Considered, Goal, Wishes, choose, memory
 from jaxrt.tpu.overrides import Rule, WeightPolicy
 from jaxrt.tpu.plan import Plan, plans
@@ -82,12 +81,8 @@ class Together:
         compiled = self._compiled.pop(id(asked.program), None)
         if compiled is None:
             compiled = compile_for(asked.program, plan, self._topology, self._attached)
-        if (missing := memory(compiled) - self._topology.device_bytes) > 0:
-            raise DeviceError(
-                f"signature {asked.program.signature!r} on {self._topology.name} ({plan.label}): "
-                f"it takes {memory(compiled) / 2**30:.2f} GiB of a device, {missing / 2**30:.2f} "
-                "GiB too much; take a larger slice, smaller --batch-sizes, or quantize the weights"
-            )
+        if (needed := memory(compiled)) > (room := self._topology.device_bytes):
+            raise too_large(asked.program, plan, self._topology, needed, room)
         return Built(
             portable=compiled.portable,
             executable=compiled.executable,

@@ -21,6 +21,8 @@ _CORES_COUNTED = frozenset(("v4", "v5p", "tpu7x"))
 """`v5p-8`: accelerator types of these count TensorCores, two to a chip; those of others, chips."""
 _HOST = {"v4": (2, 2, 1), "v5e": (2, 4, 1), "v5p": (2, 2, 1), "v6e": (2, 4, 1), "tpu7x": (2, 2, 1)}
 """The largest block of chips on one host."""
+GPUS_OF_HOST = 8
+"""As many as one NVLink switch joins."""
 _FLAT = {1: (1, 1), 2: (1, 2), 4: (2, 2), 8: (2, 4), 16: (4, 4), 32: (4, 8), 64: (8, 8)}
 _FLAT |= {128: (8, 16), 256: (16, 16)}
 _CUBE = {1: (1, 1, 1), 2: (1, 2, 1), 4: (2, 2, 1), 8: (2, 2, 2), 16: (2, 2, 4), 32: (2, 4, 4)}
@@ -93,7 +95,7 @@ def known_chips() -> dict[str, Chip]:
     return {**TPUS, **{name: gpu.chip for name, gpu in GPUS.items()}}
 
 
-_KINDS = {
+TPU_KINDS = {
     "TPU v4": "v4",
     "TPU v5 lite": "v5e",
     "TPU v5e": "v5e",
@@ -103,22 +105,44 @@ _KINDS = {
     "TPU v6e": "v6e",
     "TPU7x": "tpu7x",
 }
-"""JAX's `device_kind` → chip."""
+"""JAX's `device_kind` → the chip's name."""
+
+
+def chip_of(device_kind: str) -> Chip | None:
+    """By the name that the device gives itself; None for kinds not known here."""
+    for gpu in GPUS.values():
+        if device_kind == gpu.device_name:
+            return gpu.chip
+    return TPUS.get(TPU_KINDS.get(device_kind, ""))
 
 
 def of_devices(device_kind: str, count: int) -> Topology | None:
-    """Attached devices, by what JAX says of them: chips in a row; None for kinds not known here."""
+    """Attached devices, by what JAX says of them; None for kinds not known here.
+
+    TPUs whose number is none of the listed slices are taken for chips in a row.
+    """
     if device_kind == "cpu":
         return Topology(chip=EMULATED, bounds=(count,))
-    names = _KINDS | {gpu.device_name: name for name, gpu in GPUS.items()}
-    chip = known_chips().get(names.get(device_kind, ""))
+    chip = chip_of(device_kind)
     if chip is None:
         return None
     chips = max(count // chip.devices, 1)
     if chip.platform == "cuda":
         return Topology(chip=chip, bounds=(chips,))
-    shapes = _FLAT if chip.links == 4 else _CUBE
+    shapes = _shapes(chip)
     return Topology(chip=chip, bounds=shapes.get(chips, (chips, *shapes[1][1:])))
+
+
+def listed(chip: Chip) -> list[Topology]:
+    """The slices of a chip that can be asked for by their number of chips, smallest first."""
+    if chip.platform == "tpu":
+        return [Topology(chip=chip, bounds=bounds) for bounds in _shapes(chip).values()]
+    most = GPUS_OF_HOST if chip.platform == "cuda" else max(_FLAT)
+    return [Topology(chip=chip, bounds=(n,)) for n in _FLAT if n <= most]
+
+
+def _shapes(chip: Chip) -> Mapping[int, tuple[int, ...]]:
+    return _FLAT if chip.links == 4 else _CUBE
 
 
 def parse(name: str) -> Topology:
@@ -145,7 +169,7 @@ def parse(name: str) -> Topology:
 def _of_count(chip: Chip, count: int | None, name: str) -> tuple[int, ...]:
     if chip.platform == "cuda":
         return (count or 1,)
-    shapes = _FLAT if chip.links == 4 else _CUBE
+    shapes = _shapes(chip)
     if count is None:
         return shapes[1]
     chips = count // 2 if chip.name in _CORES_COUNTED and count > 1 else count
@@ -162,8 +186,10 @@ def _of_count(chip: Chip, count: int | None, name: str) -> tuple[int, ...]:
 
 def _checked(chip: Chip, bounds: tuple[int, ...], name: str) -> Topology:
     if chip.platform == "cuda":
-        if len(bounds) != 1 or not 1 <= bounds[0] <= 8:
-            raise UsageError(f"target {name!r}: want 1 to 8 GPUs of one host, such as h100:4")
+        if len(bounds) != 1 or not 1 <= bounds[0] <= GPUS_OF_HOST:
+            raise UsageError(
+                f"target {name!r}: want 1 to {GPUS_OF_HOST} GPUs of one host, such as h100:4"
+            )
         return Topology(chip=chip, bounds=bounds)
     dimensions = 2 if chip.links == 4 else 3
     if len(bounds) != dimensions or min(bounds) < 1 or math.prod(bounds) > max(_FLAT) * 36:
