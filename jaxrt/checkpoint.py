@@ -89,6 +89,10 @@ class Checkpoint(Mapping[str, Array]):
         found = self._read(entry.group, {entry.key: kind})[entry.key]
         return np.asarray(found).astype(_DTYPES[entry.dtype], copy=False)
 
+    def __contains__(self, name: object) -> bool:
+        """Reads none of them, where Mapping would."""
+        return name in self._entries
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
