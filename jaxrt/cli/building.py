@@ -109,7 +109,7 @@ def choose(
     passes: Passes | None = None,
     fallback: bool = True,
     served: bool = False,
-    compression: CompressionFlags = CompressionFlags(),
+    compression: CompressionFlags | None = None,
 ) -> builder.Options:
     """The options of a build; shapes of a warm-up file in the SavedModel become planned ones.
 
@@ -132,7 +132,7 @@ def choose(
         passes=passes or Passes(),
         fallback=fallback,
         observed=observed,
-        compression=wanted(compression, path),
+        compression=wanted(compression or CompressionFlags(), path),
     )
 
 
