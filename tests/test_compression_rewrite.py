@@ -8,6 +8,7 @@ import mesh_programs
 import numpy as np
 import pytest
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from programs import program, run
 
 from jaxrt.compression import rewrite
@@ -93,6 +94,18 @@ def test_convolutions_of_every_scheme(scheme: str, groups: int) -> None:
     found, weights = _conv(groups)
     bound = {"int8": 40, "w8a8": 36, "int4": 16, "fp8": 28, "bf16": 48}[scheme]
     assert _compare(found, weights, _normal(2, 8, 8, 64), scheme) > bound
+
+
+def test_small_parts_of_what_is_held_are_not_stored_beside_it() -> None:
+    weights = {"taps": _normal(9, 256)}
+
+    def function(w: Any, x: Any) -> Any:
+        held = checkpoint_name(lax.convert_element_type(w["taps"], np.int8), prepare.HELD)
+        wide = lax.convert_element_type(held, np.float32)
+        return [sum(x * wide[i : i + 1] for i in range(9))]
+
+    split = prepare.split(program(function, 2, {"x": ((256,), np.float32)}, weights))
+    assert [a.dtype.name for a in split.apply.weight_avals] == ["int8"]
 
 
 def test_kernels_in_few_bits_are_not_transformed_for_storage() -> None:

@@ -30,7 +30,7 @@ PINNED = "prepare"
 
 HELD = "held"
 """`checkpoint_name(x, HELD)` is carried too, and passes take it for an input: it is in few bits,
-and what is computed from it takes more memory."""
+and what is computed from it takes more memory, so that none of that is carried, however small."""
 
 VIEWS = frozenset({"reshape", "squeeze", "expand_dims", "broadcast_in_dim"})
 """Free in XLA: done in `apply`, so that an unchanged weight keeps its name and is not copied."""
@@ -94,7 +94,8 @@ class _Known:
 
     def _take(self, eqn: Any) -> None:
         operands = variables(eqn.invars)
-        if not all(v in self.rests for v in operands) or not _is_pure(eqn):
+        is_known = all(v in self.rests and not self._is_held(v) for v in operands)
+        if not is_known or not _is_pure(eqn):
             self.rest.append(eqn)
             return
         self.provenance.add(eqn)
@@ -102,6 +103,10 @@ class _Known:
         for var in eqn.outvars:
             self.rests[var] = under
             self.makers[var] = eqn
+
+    def _is_held(self, var: Any) -> bool:
+        eqn = self.makers.get(var)
+        return eqn is not None and eqn.primitive.name == "name" and eqn.params["name"] == HELD
 
     def wanted(self) -> list[Any]:
         """Known variables that the rest, or the outputs, take."""
