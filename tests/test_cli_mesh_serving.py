@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +18,9 @@ import mesh_artifact
 import numpy as np
 import pytest
 
+pytest_plugins = ("endtoend_fixtures",)
+
+POLL = "--file_system_poll_wait_seconds=0.2"
 SECONDS = 120
 """For a server to start on a busy machine."""
 
@@ -63,13 +67,60 @@ def test_two_hosts_answer_together_and_stop_when_one_is_lost(artifact: Path) -> 
     assert "host 1 is gone" in log
 
 
-def _check(port: int, seed: int) -> None:
+@pytest.mark.slow
+def test_a_new_version_of_a_mesh_takes_over(artifact: Path, tmp_path: Path) -> None:
+    shutil.copytree(artifact, tmp_path / "m" / "1")
+    port = _ports()
+    with _serving(tmp_path / "m", port, "--device=cpu:4", POLL) as server:
+        _wait(server, port)
+        _check(port, 1)
+        newer = mesh_artifact.made(tmp_path / "newer", 2, 2, "yes", "2")
+        newer.rename(tmp_path / "m" / "2")
+        end = time.monotonic() + SECONDS
+        while _version(port) != "2":
+            assert time.monotonic() < end and server.poll() is None
+            time.sleep(0.2)
+        _check(port, 1, scale=2.0)
+
+
+@pytest.mark.slow
+def test_a_saved_model_is_compiled_for_the_mesh_that_flags_say(
+    models: Path, tmp_path: Path
+) -> None:
+    port = _ports()
+    flags = ["--device=cpu:4", "--mesh=2x2", "--shard=.*=0:model", "--batch-sizes=4"]
+    cache = f"--cache-dir={tmp_path}"
+    with _serving(models / "rows", port, *flags, cache) as server:
+        _wait(server, port)
+        rows = np.ones((4, 4), np.float32).tolist()
+        url = f"http://localhost:{port}/v1/models/m:predict"
+        split = httpx.post(url, json={"inputs": {"x": rows}}, timeout=SECONDS)
+        assert split.status_code == 200, split.text
+        server.send_signal(signal.SIGTERM)
+        _, log = server.communicate(timeout=SECONDS)
+    assert "a mesh of 2×2" in " ".join(log.split())
+    assert "shapes that nobody planned get 400" in " ".join(log.split())
+    with _serving(models / "rows", port, "--batch-sizes=4", cache) as server:
+        _wait(server, port)
+        whole = httpx.post(url, json={"inputs": {"x": rows}}, timeout=SECONDS)
+        assert whole.status_code == 200, whole.text
+    for name, array in whole.json()["outputs"].items():
+        np.testing.assert_allclose(split.json()["outputs"][name], array, rtol=1e-5, atol=1e-6)
+
+
+def _version(port: int) -> str:
+    found = httpx.get(f"http://localhost:{port}/v1/models/m", timeout=SECONDS).json()
+    ready = [one for one in found["model_version_status"] if one["state"] == "AVAILABLE"]
+    return str(ready[0]["version"]) if len(ready) == 1 else ""
+
+
+def _check(port: int, seed: int, scale: float = 1.0) -> None:
     given = mesh_artifact.inputs((1, 8, 5, 20)[seed % 4], seed)
     body = {"inputs": {name: array.tolist() for name, array in given.items()}}
     url = f"http://localhost:{port}/v1/models/m:predict"
     answer = httpx.post(url, json=body, timeout=SECONDS)
     assert answer.status_code == 200, answer.text
-    y, z = mesh_artifact.wanted(given["ids"], given["x"])
+    y, z = mesh_artifact.wanted(given["ids"], given["x"], scale)
     found = answer.json()["outputs"]
     np.testing.assert_allclose(found["y"], y, rtol=1e-3, atol=2e-3)
     np.testing.assert_allclose(found["z"], z, rtol=1e-6)

@@ -19,7 +19,10 @@ import click
 import pytest
 
 from jaxrt import errors
-from jaxrt.cli import main
+from jaxrt.cli import main, placing
+from jaxrt.cli.devices import Meshing
+from jaxrt.cli.flags.command import UNKNOWN
+from jaxrt.tpu import targets
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -211,6 +214,30 @@ def test_every_flag_the_readme_names_is_a_flag_of_the_command_line() -> None:
     named = {flag for line in code for flag in re.findall(r"(?<!\S)--[a-z_-]+", line)}
     assert named
     assert named - options() == set()
+
+
+def _devices_section() -> list[list[str]]:
+    section = README.partition("## TPU and GPU")[2].partition("\n## ")[0]
+    lines = [line for block in blocks(section, "bash") for line in block.splitlines()]
+    return [shlex.split(line.partition(" #")[0]) for line in lines]
+
+
+def test_every_command_for_devices_is_one_and_names_devices_that_are_known() -> None:
+    found = _devices_section()
+    assert {words[1] for words in found} == {"compile", "inspect", "serve"}
+    for program, name, *arguments in found:
+        assert program == "jaxrt"
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
+        with command.make_context(name, arguments) as context:
+            given = context.params
+        assert not context.meta.get(UNKNOWN)
+        if name == "compile":
+            meshing = {field.name: given[field.name] for field in dataclasses.fields(Meshing)}
+            Meshing(**meshing).check()
+            targets.named(given["device"], given["topology"])
+        elif name == "serve":
+            placing.count(given["replicas"])
 
 
 def test_every_make_target_the_readme_names_is_there() -> None:

@@ -1,5 +1,6 @@
 """Targets made of topologies: devices elsewhere, and several devices that are here."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,6 +50,22 @@ def named(device: str, topology: str | None) -> Topology | None:
             f"--device {topology} alone"
         )
     return found
+
+
+def together(attached: Target, replicas: int | None = None) -> Target:
+    """The devices of this machine that one program is to be planned for.
+
+    TPUs and GPUs: all that are attached, where their kind is known; emulated ones: as many as were
+    asked for. `replicas`: how many shares of them are to be served from; None: one.
+    """
+    count = attached.num_devices
+    if attached.platform != "cpu":
+        count = len(core.devices(attached.platform))
+    count = max(count // (replicas or 1), 1)
+    topology = of_devices(attached.device_kind, count)
+    if count == 1 or topology is None or topology.devices != count:
+        return dataclasses.replace(attached, num_devices=1, topology="")
+    return dataclasses.replace(attached, num_devices=count, topology=topology.name)
 
 
 def laying(target: Target, orders: Orders) -> LayOut | None:

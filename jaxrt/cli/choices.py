@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxrt.cli import options, threads
+from jaxrt.cli.devices import Meshing
 from jaxrt.cli.flags.compression import CompressionFlags
 from jaxrt.target import Target
 
@@ -30,6 +31,9 @@ class Choices:
     precision: str
     keep_f32: tuple[str, ...]
     compression: CompressionFlags
+    meshing: Meshing
+    replicas: int | None
+    """None: as the plan has them."""
     disable_optimizer: bool
     intra_op_threads: int | None
     per_model_batching: bool
@@ -42,7 +46,8 @@ class Choices:
     def from_json(cls, value: Mapping[str, Any]) -> "Choices":
         lists = {name: tuple(value[name]) for name in ("shapes", "disabled_passes", "keep_f32")}
         compression = CompressionFlags.of(value["compression"])
-        return cls(**{**value, **lists, "compression": compression})
+        meshing = Meshing.from_json(value["meshing"])
+        return cls(**{**value, **lists, "compression": compression, "meshing": meshing})
 
     def target(self) -> Target:
         """The device, attached to this process. Raises DeviceError."""
@@ -56,11 +61,12 @@ class Choices:
         from jaxrt.cli import building, copies
         from jaxrt.cli.savedmodels import Cache
         from jaxrt.store import Store
+        from jaxrt.tpu import targets
 
         directory = Path(self.cache_dir) if self.cache_dir else copies.default_cache()
         return Cache(
             store=Store(Path(os.path.abspath(directory))),
-            target=attached,
+            target=targets.together(attached, self.replicas),
             bridges=bridges,
             batch_sizes=options.buckets(self.batch_sizes),
             shapes=self.shapes,
@@ -71,4 +77,5 @@ class Choices:
                 self.autotune, self.disabled_passes, self.precision, self.keep_f32
             ),
             compression=self.compression,
+            meshing=self.meshing,
         )

@@ -134,6 +134,11 @@ class Meshing:
     def from_json(cls, value: Mapping[str, Any]) -> "Meshing":
         return cls(**{**value, "shards": tuple(value["shards"])})
 
+    @property
+    def plain(self) -> bool:
+        """Whether a plan is found without orders."""
+        return self == Meshing(goal=self.goal)
+
     def check(self) -> None:
         """Raises UsageError for texts that mean nothing."""
         from jaxrt.tpu.overrides import parse_rule
@@ -197,6 +202,6 @@ def target(device: str, topology: str | None = None) -> "Target":
 
     found = targets.named(device, topology)
     if found is None:
-        return core.select(device)
+        return targets.together(core.select(device))
     core.select("cpu")  # what runs here runs on the CPU
     return targets.elsewhere(found)

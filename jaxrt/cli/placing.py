@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 
@@ -19,6 +20,8 @@ from jaxrt.program import Rows
 from jaxrt.replicas import ReplicatedProgram
 from jaxrt.running import Running
 from jaxrt.serving.engine.servable import Loaded, OnDemand
+
+log = logging.getLogger("jaxrt.serving")
 
 AUTO = "auto"
 
@@ -62,7 +65,14 @@ class Placing:
         """
         if compiler is None or not self.several:
             return compiler
-        return _Placed(compiler, places[0], self.occupancy) if places[0].single else None
+        if places[0].single:
+            return _Placed(compiler, places[0], self.occupancy)
+        log.info(
+            "requests of shapes that nobody planned get 400: on a mesh of %s only planned shapes "
+            "run; plan them with --shape and --batch-sizes",
+            places[0].shape,
+        )
+        return None
 
 
 class Spread:

@@ -5,6 +5,7 @@ import importlib.util
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 from jaxlib import version as jaxlib_version
 
@@ -13,6 +14,7 @@ from jaxrt.buckets import Buckets
 from jaxrt.cli import batching, building
 from jaxrt.cli.building import Bridges, SavedModelPath
 from jaxrt.cli.compressed import compression_lines
+from jaxrt.cli.devices import Meshing
 from jaxrt.cli.flags.compression import CompressionFlags
 from jaxrt.cli.tables import errors
 from jaxrt.compiler import Weights
@@ -41,6 +43,8 @@ class Cache:
     """False: TensorFlow runs every signature as it is."""
     passes: Passes = Passes()
     compression: CompressionFlags = CompressionFlags()
+    meshing: Meshing = Meshing()
+    """How programs share several devices."""
     per_model_batching: bool = False
     """Whether a batching_params.pbtxt beside a model says which batch sizes it is compiled for."""
 
@@ -72,6 +76,7 @@ class Cache:
                 steps=_Quiet(),
                 allow_empty=True,
                 choices=self.store.root / building.TUNING,
+                lay_out=self.meshing.lay_out(self.target),
             )
             if digest.content_hash(path) != content:
                 shutil.rmtree(destination)  # else it would be taken for what it was made from
@@ -91,10 +96,18 @@ class Cache:
         key = entry_key(
             content=content,
             options=options.to_json(),
-            fingerprint={"key": self.target.fingerprint},
+            fingerprint={"key": self.target.fingerprint, **self._layout()},
             versions={"jaxrt": __version__, "jaxlib": jaxlib_version.__version__},
         )
         return key, content, options
+
+    def _layout(self) -> dict[str, Any]:
+        """What an artifact for several devices depends on beside their kind; none for one."""
+        target = self.target
+        if target.num_devices == 1:
+            return {}
+        devices = {"topology": target.topology, "devices": target.num_devices}
+        return devices | {"meshing": self.meshing.to_json()}
 
     def on_demand(self, path: Path, weights: Weights) -> ondemand.Compiler | None:
         """Compiles shapes nobody planned; `weights` are those of the loaded artifact.

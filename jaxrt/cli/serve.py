@@ -46,7 +46,7 @@ def _versions(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @placing.hosts
 @options.compile_options
 @compression.compression_options
-@compression.goal_option
+@devices.mesh_options
 @running.threads
 @running.process
 @accepted.accepted

@@ -69,6 +69,8 @@ def serve(settings: Settings, *, started: float) -> None:
         cluster.follow(settings, hosts)
         return
     options.buckets(settings.batch_sizes)  # refused though nobody may need it
+    if not settings.meshing.plain:
+        settings.meshing.check()
     path = monitoring.path_of(settings)
     post = Post.parse(settings.worker) if settings.worker else None
     calls = monitoring.counting(post)
@@ -199,6 +201,8 @@ def _choices(settings: Settings) -> Choices:
         precision=settings.precision,
         keep_f32=settings.keep_f32,
         compression=settings.compression,
+        meshing=settings.meshing,
+        replicas=count(settings.replicas),
         disable_optimizer=settings.disable_optimizer,
         intra_op_threads=settings.intra_op_threads,
         per_model_batching=(
@@ -280,9 +284,9 @@ def _name_what_had_no_effect(settings: Settings, saved_models: Lazily) -> None:
         log.warning(options.UNOPTIMIZED)
     if settings.plans_shapes and not saved_models.used:
         log.warning(
-            "--batch-sizes, --shape, --autotune, --disable-pass, --precision, --keep-f32 and "
-            "--disable_optimizer have no effect: they are for SavedModels, and all models here are "
-            "artifacts; pass them to `jaxrt compile`"
+            "--batch-sizes, --shape, --autotune, --disable-pass, --precision, --keep-f32, "
+            "--mesh, --shard, --shard-policy and --disable_optimizer have no effect: they are for "
+            "SavedModels, and all models here are artifacts; pass them to `jaxrt compile`"
         )
 
 

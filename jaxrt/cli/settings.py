@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jaxrt.cli import options
+from jaxrt.cli.devices import Meshing
 from jaxrt.cli.flags.compression import CompressionFlags
 from jaxrt.errors import UsageError
 
@@ -102,6 +103,11 @@ class Settings:
     min_agreement: str | None
     calibration: str | None
     goal: str
+    mesh: str | None
+    shards: tuple[str, ...]
+    shard_policy: str | None
+    shard_min_rank: int
+    shard_min_elements: int
     disable_optimizer: bool
     cache_dir: Path | None
 
@@ -119,13 +125,19 @@ class Settings:
         tuned = self.autotune != options.AUTOTUNE_DEFAULT or bool(self.disabled_passes)
         rounded = self.precision != options.PRECISION_DEFAULT or bool(self.keep_f32)
         compressed = self.compression != CompressionFlags()
-        return chosen or tuned or rounded or compressed or self.disable_optimizer
+        meshed = not self.meshing.plain
+        return chosen or tuned or rounded or compressed or meshed or self.disable_optimizer
 
     @property
     def compression(self) -> CompressionFlags:
         return CompressionFlags.of(
             {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         )
+
+    @property
+    def meshing(self) -> Meshing:
+        names = [field.name for field in dataclasses.fields(Meshing)]
+        return Meshing(**{name: getattr(self, name) for name in names})
 
     @property
     def intra_op_threads(self) -> int | None:

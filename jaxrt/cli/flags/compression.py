@@ -112,13 +112,3 @@ compression_options = group(
         "file of the SavedModel, else made-up inputs.",
     ),
 )
-
-goal_option = flag(
-    "optimize",
-    COMPRESSION,
-    variable="goal",
-    type=click.Choice(GOALS),
-    default=GOALS[0],
-    help="What matters more where not both can be had: size compresses though it is slower.",
-)
-"""Of commands that have no meshes."""

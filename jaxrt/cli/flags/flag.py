@@ -63,9 +63,7 @@ def text(value: Any) -> str | None:
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def flag(
-    name: str, section: Section, variable: str | None = None, **attributes: Any
-) -> Decorator:
+def flag(name: str, section: Section, variable: str | None = None, **attributes: Any) -> Decorator:
     """`--name`, in a section; the attributes are those of `Flag`.
 
     `variable`: what the command has its value as, if that is not its name.
