@@ -61,6 +61,16 @@ class Product:
     ) -> HostTensors:
         return inputs
 
+    def start(
+        self,
+        signature: str,
+        inputs: HostTensors,
+        *,
+        deadline: float | None,
+        told: Callable[[HostTensors | Exception], None],
+    ) -> None:
+        """Everything by `predict`."""
+
     async def drain(self, grace: float) -> bool:
         return True
 

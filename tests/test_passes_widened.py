@@ -1,5 +1,7 @@
 """Products of bfloat16 as products of f32: equal numbers, and sums where they were."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +29,8 @@ def test_products_of_bfloat16_keep_their_numbers_in_f32() -> None:
         output_names=("y",),
     )
     found = widened.apply(program)
-    products = [e for e in found.jaxpr.jaxpr.eqns if e.primitive.name == "dot_general"]
+    eqns: list[Any] = list(found.jaxpr.jaxpr.eqns)
+    products = [e for e in eqns if e.primitive.name == "dot_general"]
     assert [[v.aval.dtype for v in e.invars] for e in products] == [[np.float32] * 2]
     random = np.random.default_rng(0)
     weights = random.normal(size=(16, 3)).astype(jnp.bfloat16)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,16 @@ class Asked:
         shapes = {"y": (rows,), "outputs": (rows, 1), "scores": (rows, 2)}
         outputs = self.signatures[signature].outputs
         return {alias: np.zeros(shapes[alias], np.float32) for alias in outputs}
+
+    def start(
+        self,
+        signature: str,
+        inputs: HostTensors,
+        *,
+        deadline: float | None,
+        told: Callable[[HostTensors | Exception], None],
+    ) -> None:
+        """Everything by `predict`."""
 
 
 def replayed(servable: Asked, directory: Path, **more: Any) -> int:

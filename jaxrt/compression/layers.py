@@ -108,7 +108,7 @@ class _Search:
     """The uses of known arrays in one program."""
 
     def __init__(self, program: Program) -> None:
-        jaxpr = program.jaxpr.jaxpr
+        jaxpr: Any = program.jaxpr.jaxpr
         self._known = fixed(program)
         self._under: dict[Any, dict[str, int]] = {
             var: {name: var.aval.size}

@@ -45,7 +45,7 @@ def fits(use: Use, values: Any, target: Target) -> bool:
 def is_one_row(use: Use, target: Target) -> bool:
     """Whether the equation multiplies one row with a matrix, on a CPU."""
     other = use.eqn.invars[1 - use.operand].aval
-    batch = use.eqn.params["dimension_numbers"][1] if use.kind == DOT else ()
+    batch: Any = use.eqn.params["dimension_numbers"][1] if use.kind == DOT else ()
     terms = math.prod(use.eqn.invars[use.operand].aval.shape[d] for d in use.axes)
     return target.platform == "cpu" and use.kind == DOT and not batch[0] and other.size == terms
 

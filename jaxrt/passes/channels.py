@@ -178,15 +178,15 @@ def _same_sizes(channels: Channels, eqn: Any) -> None:
 def _untouched(eqn: Any, dim: int) -> bool:
     params = eqn.params
     if "padding_config" in params:
-        return params["padding_config"][dim] == (0, 0, 0)
+        return bool(params["padding_config"][dim] == (0, 0, 0))
     if "window_dimensions" in params:
         one = (params["window_dimensions"][dim], params["window_strides"][dim])
         return one == (1, 1) and tuple(params["padding"][dim]) == (0, 0)
     size = eqn.invars[0].aval.shape[dim]
     if "limit_indices" in params:
         start, limit = params["start_indices"][dim], params["limit_indices"][dim]
-        return (start, limit) == (0, size) and (params["strides"] or {dim: 1})[dim] == 1
-    return params["slice_sizes"][dim] == size
+        return (start, limit) == (0, size) and bool((params["strides"] or {dim: 1})[dim] == 1)
+    return bool(params["slice_sizes"][dim] == size)
 
 
 def _concatenate(channels: Channels, eqn: Any) -> None:

@@ -19,8 +19,8 @@ class Loaded(Protocol):
     """A compiled program on its device, weights bound: exact shapes in, exact shapes out.
 
     Implemented by `jaxrt.compiler`; a test passes a fake. `run` blocks, may be called
-    by several threads at once, and never compiles. Later runs leave the arrays it gave alone: requests
-    keep views of them.
+    by several threads at once, and never compiles. Later runs leave the arrays it gave alone:
+    requests keep views of them.
     """
 
     @property
