@@ -272,7 +272,7 @@ model_config_list {{ config {{
 
 def test_flags_that_have_no_effect_are_named(linear: Path, home: Path) -> None:
     with Server(linear, "--batch-sizes", "1,2", home=home) as server:
-        assert "--keep-f32 and --disable_optimizer have no effect" in server.log
+        assert "--shard-policy and --disable_optimizer have no effect" in server.log
 
 
 def test_executables_of_another_machine_are_compiled_again(
