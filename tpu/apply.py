@@ -10,7 +10,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrt.mesh import DATA, MODEL, MeshShape, Spec
-from jaxrt.passes.jaxprs import RANDOM
+from jaxrt.passes.jaxprs import RANDOM, bind
 from jaxrt.passes.rewrite import evaluate, inline
 from jaxrt.program import Program
 from jaxrt.tpu.layout import whole
@@ -63,8 +63,7 @@ def sharded(program: Program, plan: Plan, mesh: Mesh) -> Sharded:
     def apply(eqn: Any, operands: list[Any]) -> list[Any]:
         number = numbers[id(eqn)]
         with jax.named_scope(plan.scopes.get(number) or "inputs"):
-            found = eqn.primitive.bind(*operands, **eqn.params)
-        results = list(found) if eqn.primitive.multiple_results else [found]
+            results = bind(eqn.primitive, operands, eqn.params)
         for place, result in enumerate(results):
             if eqn.primitive.name in RANDOM and mesh.size > 1:
                 # All devices draw all numbers: those of one device, and libtpu 0.0.52 aborts

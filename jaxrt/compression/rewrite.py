@@ -22,7 +22,7 @@ from jaxrt.compression.moves import Move
 from jaxrt.compression.quantize import encode
 from jaxrt.compression.schemes import Rule, Scheme, rule_for
 from jaxrt.passes.fixed import fixed
-from jaxrt.passes.jaxprs import variables
+from jaxrt.passes.jaxprs import bind, variables
 from jaxrt.passes.prepare import HELD
 from jaxrt.passes.rewrite import evaluate, inline, prune, traced_like
 from jaxrt.program import Program
@@ -91,7 +91,7 @@ class _Writer:
 
     def _step(self, eqn: Any, operands: list[Any]) -> list[Any]:
         if all(v in self._known for v in variables(eqn.outvars)):
-            outs = _bound(eqn, operands)
+            outs = bind(eqn.primitive, operands, eqn.params)
             for variable, value in zip(eqn.outvars, outs, strict=True):
                 self._hold(variable, value)
             return outs
@@ -102,7 +102,7 @@ class _Writer:
             found = write(use, given, self._held[variable], self._target)
             if found is not None:
                 return [found]
-        return _bound(eqn, given)
+        return bind(eqn.primitive, given, eqn.params)
 
     def _given(self, atom: Any, value: Any) -> Any:
         """A known array that is held: as it comes out of that."""
@@ -116,8 +116,3 @@ class _Writer:
         for move in reversed(moves):
             value = move.of(value)
         return value
-
-
-def _bound(eqn: Any, operands: Sequence[Any]) -> list[Any]:
-    out = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(dict(eqn.params)))
-    return list(out) if eqn.primitive.multiple_results else [out]

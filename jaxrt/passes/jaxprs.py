@@ -1,6 +1,6 @@
 """Jaxprs of every supported jax: one class since 0.11, an open and a closed one before."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,12 @@ def nested(eqn: Any) -> Iterator[ClosedJaxpr]:
 def variables(atoms: Sequence[Any]) -> list[Any]:
     """`atoms` without the literals."""
     return [v for v in atoms if not isinstance(v, Literal)]
+
+
+def bind(primitive: Any, operands: Sequence[Any], params: Mapping[str, Any]) -> list[Any]:
+    """The results of a primitive with the parameters of an equation."""
+    found = primitive.bind(*operands, **primitive.get_bind_params(dict(params)))
+    return list(found) if primitive.multiple_results else [found]
 
 
 def literal(atom: Any) -> np.ndarray[Any, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
-from jaxrt.passes.jaxprs import close, literal
+from jaxrt.passes.jaxprs import bind, close, literal
 from jaxrt.passes.rewrite import Site, evaluate, rewrite
 from jaxrt.program import Program
 
@@ -138,8 +138,7 @@ def _loop(
 
         def apply(eqn: Any, taken: list[Any]) -> list[Any]:
             if id(eqn) not in known:
-                out = eqn.primitive.bind(*taken, **eqn.primitive.get_bind_params(dict(eqn.params)))
-                return list(out) if eqn.primitive.multiple_results else [out]
+                return bind(eqn.primitive, taken, eqn.params)
             product, rows = known[id(eqn)]
             return [_step(product, rows, given[product.index])]
 
@@ -153,7 +152,7 @@ def _step(product: _Product, rows: Any, index: Any) -> Any:
     primitive = product.cut.primitive
     zeros = [literal(at) for at in product.cut.invars[2:]]
     params = {**product.cut.params, "slice_sizes": (1, *rows.shape[1:])}
-    out = primitive.bind(rows, index, *zeros, **primitive.get_bind_params(params))
+    (out,) = bind(primitive, [rows, index, *zeros], params)
     return lax.reshape(out, rows.shape[1:])
 
 

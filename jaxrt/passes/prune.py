@@ -17,7 +17,7 @@ from jax import lax
 from jax.extend.core import Literal
 
 from jaxrt.passes.channels import Channels, Dim
-from jaxrt.passes.jaxprs import ClosedJaxpr, literal
+from jaxrt.passes.jaxprs import ClosedJaxpr, bind, literal
 from jaxrt.passes.rewrite import evaluate, inline, traced_like
 from jaxrt.passes.rewrite import prune as without_unused
 from jaxrt.program import Program
@@ -225,8 +225,7 @@ class _Cut:
             feature = params["dimension_numbers"].lhs_spec[1]
             if params["feature_group_count"] == eqn.invars[0].aval.shape[feature]:
                 params["feature_group_count"] = self.shape(eqn.invars[0])[feature]
-        found = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(params))
-        return list(found) if eqn.primitive.multiple_results else [found]
+        return bind(eqn.primitive, operands, params)
 
     def _limits(self, eqn: Any, limits: Sequence[int]) -> tuple[int, ...]:
         """Of the dimensions that became smaller: all of what is left."""

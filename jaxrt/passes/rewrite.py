@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from jax.extend.core import Literal, Primitive
 
-from jaxrt.passes.jaxprs import ClosedJaxpr, close, is_jaxpr, literal, variables
+from jaxrt.passes.jaxprs import ClosedJaxpr, bind, close, is_jaxpr, literal, variables
 
 Rule = Callable[..., Any]
 Rules = Mapping[str, Rule]
@@ -86,11 +86,10 @@ class _Trail:
     def bind(
         self, primitive: Primitive, operands: Sequence[Any], params: Mapping[str, Any]
     ) -> list[Any]:
-        out = primitive.bind(*operands, **primitive.get_bind_params(dict(params)))
-        outs = list(out) if primitive.multiple_results else [out]
+        outs = bind(primitive, operands, params)
         made = Made(primitive.name, params, tuple(operands))
         if not primitive.multiple_results:
-            self._made[id(out)] = (made, out)
+            self._made[id(outs[0])] = (made, outs[0])
         return outs
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrt.passes.jaxprs import ClosedJaxpr, close, nested
+from jaxrt.passes.jaxprs import ClosedJaxpr, bind, close, nested
 from jaxrt.passes.rewrite import CALLS, evaluate, prune, traced_like
 from jaxrt.passes.rows_control import scan_counts
 from jaxrt.passes.simplify import simplify
@@ -125,12 +125,7 @@ def _apply(eqn: Any, operands: list[Any]) -> list[Any]:
     params = dict(eqn.params)
     if name in _NESTING and any(_is_known(x) for x in operands):
         params |= _NESTING[name](eqn, operands)
-    return _bind(eqn.primitive, operands, params)
-
-
-def _bind(primitive: Any, operands: Sequence[Any], params: Mapping[str, Any]) -> list[Any]:
-    found = primitive.bind(*operands, **primitive.get_bind_params(dict(params)))
-    return list(found) if primitive.multiple_results else [found]
+    return bind(eqn.primitive, operands, params)
 
 
 def _is_known(value: Any) -> bool:
@@ -150,7 +145,7 @@ def _decided(eqn: Any, operands: Sequence[Any]) -> Any:
         return None
     if all(_is_known(x) for x in operands):
         with jax.ensure_compile_time_eval():
-            return np.asarray(_bind(eqn.primitive, operands, eqn.params)[0])
+            return np.asarray(bind(eqn.primitive, operands, eqn.params)[0])
     if name in ("and", "or") and result.dtype == np.bool_:
         decisive = name == "or"
         if any(_is_known(x) and bool(x) == decisive for x in operands):

@@ -15,7 +15,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Literal
 
-from jaxrt.passes.jaxprs import ClosedJaxpr, variables
+from jaxrt.passes.jaxprs import ClosedJaxpr, bind, variables
 from jaxrt.passes.prepare import PINNED
 from jaxrt.passes.rewrite import evaluate, inline, prune, traced_like
 from jaxrt.program import Program
@@ -131,8 +131,7 @@ def _joined(closed: ClosedJaxpr, group: Sequence[int]) -> ClosedJaxpr:
                     tables = [made[e.invars[0]] for e in lookups]
                     looked_up.extend(_look_up(lookups[0], tables, [made[v] for v in indices]))
                 return [looked_up[slots[id(eqn)]]]
-            out = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(dict(eqn.params)))
-            outs = list(out) if eqn.primitive.multiple_results else [out]
+            outs = bind(eqn.primitive, operands, eqn.params)
             made.update(zip(eqn.outvars, outs, strict=True))
             return outs
 
