@@ -13,7 +13,7 @@ from jaxrt.compression.layers import Layer
 from jaxrt.compression.quantize import Form
 from jaxrt.compression.schemes import Scheme, supported
 from jaxrt.compression.search import Option
-from jaxrt.converters import bases, calibrating, reached, sensitivity
+from jaxrt.converters import bases, reached, sensitivity
 from jaxrt.converters.bases import Base
 from jaxrt.converters.calibrating import Data
 from jaxrt.converters.conversion import ConvertedSignature
@@ -93,14 +93,11 @@ class Compressed:
     """The same with these layers float too; `why` is what the report says of them."""
 
 
-def compress(job: Job, found: Divided, wanted: Wanted) -> Compressed:
+def compress(job: Job, found: Divided, wanted: Wanted, data: Data) -> Compressed:
     """The model with its layers held in fewer bits, within the budget; and what was done.
 
-    Raises UsageError for calibration data that does not fit the model, and for schemes that the
-    target has no use for.
+    Raises UsageError for schemes that the target has no use for.
     """
-    job.steps.step("calibrate")
-    data = calibrating.gather(job, found, wanted.calibration)
     return _Compressing(job, found, wanted, data).done()
 
 

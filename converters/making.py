@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from jaxrt import layouts
 from jaxrt.compression.layers import GATHER
 from jaxrt.compression.schemes import Scheme
-from jaxrt.converters import compressing, emit, pruning, speed
+from jaxrt.converters import calibrating, compressing, emit, pruning, speed
 from jaxrt.converters.compressing import Compression
 from jaxrt.converters.conversion import ConvertedSignature
 from jaxrt.converters.counted import Counted
@@ -48,8 +48,11 @@ def make(job: emit.Job, found: Divided, options: Options) -> Made:
     """Prepares and compiles. Raises DeviceError for what does not fit the target, UsageError."""
     if options.compression is None:
         return _made(job, found)
-    less, pruned = pruning.prune_model(job, found, options.compression)
-    small = compressing.compress(job, less, options.compression)
+    wanted = options.compression
+    job.steps.step("calibrate")
+    data = calibrating.gather(job, found, wanted.calibration)
+    less, pruned = pruning.prune_model(job, found, wanted, data)
+    small = compressing.compress(job, less, wanted, data)
     for tries_left in range(TRIES, -1, -1):
         compression = small.compression
         made = dataclasses.replace(_made(job, small.found), compression=compression, pruned=pruned)
@@ -60,7 +63,7 @@ def make(job: emit.Job, found: Divided, options: Options) -> Made:
         after = small.found.converted
         speeds = speed.measure(job, less.converted, after, made.compiled, made.weights.arrays)
         slower = [s for s in speeds if s.slower]
-        if not slower or compressing.slower_is_fine(options.compression):
+        if not slower or compressing.slower_is_fine(wanted):
             return dataclasses.replace(made, speeds=tuple(speeds))
         worst = max(slower, key=lambda s: s.after / s.before)
         why = (

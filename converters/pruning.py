@@ -10,8 +10,9 @@ import numpy as np
 
 from jaxrt.compression.errors import OutputError, errors
 from jaxrt.compression.goals import Wanted
-from jaxrt.converters import bases, calibrating, reached
+from jaxrt.converters import bases, reached
 from jaxrt.converters.bases import Base
+from jaxrt.converters.calibrating import Data
 from jaxrt.converters.division import Divided
 from jaxrt.converters.emit import Job
 from jaxrt.converters.sensitivity import Part
@@ -53,11 +54,8 @@ class Pruned:
     notes: tuple[str, ...]
 
 
-def prune_model(job: Job, found: Divided, wanted: Wanted) -> tuple[Divided, Pruned]:
-    """The model without its dead channels, and without weak ones within `wanted.limit`.
-
-    Raises UsageError for calibration data that does not fit the model.
-    """
+def prune_model(job: Job, found: Divided, wanted: Wanted, data: Data) -> tuple[Divided, Pruned]:
+    """The model without its dead channels, and without weak ones within `wanted.limit`."""
     job.steps.step("look for channels that can be taken")
     notes: list[str] = []
     known = [base for base in bases.bases(job, found) if not base.random]
@@ -65,7 +63,7 @@ def prune_model(job: Job, found: Divided, wanted: Wanted) -> tuple[Divided, Prun
     kept: Mapping[str, Kept] = dead
     share, error = 0.0, None
     if wanted.prune:
-        kept, share, error = _Weak(job, found, wanted, known, dead, notes).largest()
+        kept, share, error = _Weak(job, found, wanted, data, known, dead, notes).largest()
     converted = {
         base.key: bases.rewritten(job, base, functools.partial(prune.apply, kept=kept[base.key]))
         for base in known
@@ -101,12 +99,12 @@ class _Weak:
         job: Job,
         found: Divided,
         wanted: Wanted,
+        data: Data,
         known: Sequence[Base],
         dead: Mapping[str, Kept],
         notes: list[str],
     ) -> None:
         self._job, self._wanted, self._known, self._dead = job, wanted, known, dead
-        data = calibrating.gather(job, found, wanted.calibration)
         notes += data.notes
         runners = [(b, bases.runner(bases.rewritten(job, b, lambda p: p))) for b in known]
         self._parts, _ = reached.parts(runners, Walk(job, found), data.samples, notes)
