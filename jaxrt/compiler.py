@@ -63,16 +63,24 @@ def portable(program: Program, platform: str, *, whole: bool = False) -> bytes:
     """
     with jax.enable_x64(True):
         function = jax.jit(one_kernel.function(program.jaxpr, whole=whole), keep_unused=True)
-        try:
-            exported = export.export(
-                function, platforms=(platform,), disabled_checks=EXPORTED_CUSTOM_CALLS
-            )(*program.avals)
-        except (NotImplementedError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise ConversionError(
-                f"signature {program.signature!r} does not lower for {platform}: {reason}"
-            ) from error
+        exported = export_for(program, platform, function)
         return bytes(exported.serialize())
+
+
+def export_for(program: Program, platform: str, function: Any) -> export.Exported:
+    """`function`, jitted, at the avals of `program`, of which it is a form; to be called under x64.
+
+    Raises ConversionError when the platform has no lowering for a primitive.
+    """
+    try:
+        return export.export(
+            function, platforms=(platform,), disabled_checks=EXPORTED_CUSTOM_CALLS
+        )(*program.avals)
+    except (NotImplementedError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConversionError(
+            f"signature {program.signature!r} does not lower for {platform}: {reason}"
+        ) from error
 
 
 # jax.export refuses custom calls without a compatibility promise. The SavedModel named in the

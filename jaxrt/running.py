@@ -26,7 +26,23 @@ class Running(Protocol):
         """Alias → array of exactly the shape and dtype it takes; blocks until it is done."""
 
 
-class LoadedProgram:
+class _Exact:
+    """What a program takes and gives."""
+
+    def __init__(self, inputs: Avals, outputs: Avals) -> None:
+        self.inputs = dict(inputs)
+        self.outputs = dict(outputs)
+
+    @property
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {n: a.shape for n, a in self.inputs.items()}
+
+    @property
+    def output_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {n: a.shape for n, a in self.outputs.items()}
+
+
+class LoadedProgram(_Exact):
     """An executable with its weights bound: exact shapes in, exact shapes out.
 
     Calls block until the outputs are on the host; nothing compiles here.
@@ -43,21 +59,12 @@ class LoadedProgram:
         place: Place | None = None,
     ) -> None:
         """`place` None: the first device."""
+        super().__init__(inputs, outputs)
         self._executable = executable
         self._weights = list(weights)
         self._devices = [(place or Weights(target).place_of).devices[0]]
         self._sharding = jax.sharding.SingleDeviceSharding(self._devices[0])
         self._avals = [(n, jax.core.ShapedArray(a.shape, a.dtype)) for n, a in inputs.items()]
-        self.inputs = dict(inputs)
-        self.outputs = dict(outputs)
-
-    @property
-    def input_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {n: a.shape for n, a in self.inputs.items()}
-
-    @property
-    def output_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {n: a.shape for n, a in self.outputs.items()}
 
     def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
         """Alias → array of exactly the shape and dtype of `inputs`."""
@@ -72,7 +79,7 @@ class LoadedProgram:
         return {name: np.asarray(flat[i][0]) for i, name in enumerate(self.outputs)}
 
 
-class ShardedProgram:
+class ShardedProgram(_Exact):
     """An executable of a mesh with its weights bound.
 
     Inputs are cut on the host and each device gets its piece; outputs are put together on the host
@@ -91,6 +98,7 @@ class ShardedProgram:
         output_layouts: Mapping[str, Spec] = NO_LAYOUTS,
     ) -> None:
         """Raises ArtifactError for a layout that does not divide its array."""
+        super().__init__(inputs, outputs)
         self._executable = executable
         self._weights = list(weights)
         self._process = place.process
@@ -100,16 +108,6 @@ class ShardedProgram:
         ]
         self.pieces = Pieces(outputs, output_layouts, place)
         self._own = list(_owned(self.pieces, self._process, executable.local_devices()))
-        self.inputs = dict(inputs)
-        self.outputs = dict(outputs)
-
-    @property
-    def input_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {n: a.shape for n, a in self.inputs.items()}
-
-    @property
-    def output_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {n: a.shape for n, a in self.outputs.items()}
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Alias → array of exactly the shape and dtype of `inputs`; all devices are ours."""

@@ -13,10 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-from jax import export
 from jax.experimental import topologies
 
-from jaxrt.compiler import EXPORTED_CUSTOM_CALLS, Stats, stats
+from jaxrt.compiler import Stats, export_for, stats
 from jaxrt.errors import ConversionError, DeviceError
 from jaxrt.mesh import Spec
 from jaxrt.program import Program
@@ -93,15 +92,7 @@ def compile_for(
     mesh = mesh_of(plan.mesh, devices(topology) if attached is None else attached)
     with jax.enable_x64(True):
         laid_out = sharded(program, plan, mesh)
-        try:
-            exported = export.export(
-                laid_out.jit(), platforms=(platform,), disabled_checks=EXPORTED_CUSTOM_CALLS
-            )(*program.avals)
-        except (NotImplementedError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise ConversionError(
-                f"signature {program.signature!r} does not lower for {platform}: {reason}"
-            ) from error
+        exported = export_for(program, platform, laid_out.jit())
         lowered = jax.jit(exported.call, in_shardings=laid_out.arguments, keep_unused=True).lower(
             *exported.in_avals
         )
