@@ -19,22 +19,60 @@ I32 = np.dtype(np.int32)
 
 def product(use: Use, operands: Sequence[Any], held: Held, target: Target) -> Any:
     """What the equation gives, f32; None where scales cannot come after the sum."""
-    eqn = use.eqn
     other = operands[1 - use.operand]
-    if other.dtype not in WIDE or eqn.outvars[0].aval.dtype != F32:
+    found = _after_moves(use, other, held)
+    if found is None:
         return None
-    found = held.moved(use.moves)
-    if found is None or any(found[1].shape[d] != 1 for d in use.axes):
-        return None
-    scheme = held.form.scheme
-    if scheme is Scheme.FP8 and not (units(target).fp8 and use.kind != CONV):
-        scheme = Scheme.INT8  # weights alone
+    scheme = _scheme(use, held, target)
     if scheme is not Scheme.FP8 and vectors.fits(use, found[0], target):
         return vectors.product(use, other, *found)
     if scheme is Scheme.W8A8 and vectors.is_one_row(use, target):
         return vectors.twice(use, other, *found)
     both = _convolution if use.kind == CONV else _dot
     return both(use, other, *found, scheme)
+
+
+def rounded(
+    use: Use, operands: Sequence[Any], held: Held, target: Target
+) -> tuple[Scheme, tuple[int, ...]] | None:
+    """How `product` rounds what is multiplied with the weights: the scheme and the dimensions that
+    share a scale, as `quantize.rows` takes them; None: not at all."""
+    other = operands[1 - use.operand]
+    found = _after_moves(use, other, held)
+    scheme = _scheme(use, held, target)
+    if found is None or not _is_dynamic(scheme):
+        return None
+    if scheme is not Scheme.FP8 and vectors.fits(use, found[0], target):
+        return None
+    axes = _shared(use, other, scheme)
+    return None if axes is None else (scheme, axes)
+
+
+def _after_moves(use: Use, other: Any, held: Held) -> tuple[Any, Any] | None:
+    """(few bits, scales) as the equation takes them; None where scales cannot come after it."""
+    if other.dtype not in WIDE or use.eqn.outvars[0].aval.dtype != F32:
+        return None
+    found = held.moved(use.moves)
+    if found is None or any(found[1].shape[d] != 1 for d in use.axes):
+        return None
+    return found
+
+
+def _scheme(use: Use, held: Held, target: Target) -> Scheme:
+    scheme = held.form.scheme
+    if scheme is Scheme.FP8 and not (units(target).fp8 and use.kind != CONV):
+        return Scheme.INT8  # weights alone
+    return scheme
+
+
+def _shared(use: Use, other: Any, scheme: Scheme) -> tuple[int, ...] | None:
+    """Dimensions of the other operand whose elements share a scale; None: it stays as it is."""
+    if use.kind != CONV:
+        return tuple(use.eqn.params["dimension_numbers"][0][1 - use.operand])
+    if scheme is not Scheme.W8A8 or use.eqn.params["batch_group_count"] != 1:
+        return None
+    batch = use.eqn.params["dimension_numbers"].lhs_spec[0]
+    return tuple(d for d in range(other.ndim) if d != batch)
 
 
 def _is_dynamic(scheme: Scheme) -> bool:
@@ -53,8 +91,7 @@ def _dot(use: Use, other: Any, values: Any, scale: Any, scheme: Scheme) -> Any:
     eqn, mine = use.eqn, use.operand
     scales = [_by_dimension(eqn, mine, scale)]
     if _is_dynamic(scheme):
-        contracted = eqn.params["dimension_numbers"][0][1 - mine]
-        other, by = rows(other, contracted, scheme)
+        other, by = rows(other, _shared(use, other, scheme) or (), scheme)
         scales.append(_by_dimension(eqn, 1 - mine, by))
     else:
         values = lax.convert_element_type(values, other.dtype)
@@ -82,8 +119,7 @@ def _convolution(use: Use, x: Any, values: Any, scale: Any, scheme: Scheme) -> A
     numbers = eqn.params["dimension_numbers"]
     by_channel = lax.reshape(scale, (math.prod(scale.shape),))
     scales = [(by_channel, (numbers.out_spec[1],))]
-    if scheme is Scheme.W8A8 and eqn.params["batch_group_count"] == 1:
-        axes = [d for d in range(x.ndim) if d != numbers.lhs_spec[0]]
+    if (axes := _shared(use, x, scheme)) is not None:
         x, by = rows(x, axes, scheme)
         scales.append((lax.reshape(by, (x.shape[numbers.lhs_spec[0]],)), (numbers.out_spec[0],)))
     else:

@@ -19,7 +19,7 @@ from jaxrt.compression.forms import form_of
 from jaxrt.compression.held import Held
 from jaxrt.compression.layers import GATHER, Found, Layer, Use, find, moved
 from jaxrt.compression.moves import Move
-from jaxrt.compression.quantize import encode
+from jaxrt.compression.quantize import Form, encode
 from jaxrt.compression.schemes import Rule, Scheme, rule_for
 from jaxrt.passes.fixed import fixed
 from jaxrt.passes.jaxprs import bind, variables
@@ -55,7 +55,7 @@ class _Writer:
     """Writes one program anew."""
 
     def __init__(
-        self, program: Program, chosen: Mapping[Any, tuple[Found, Any]], target: Target
+        self, program: Program, chosen: Mapping[Any, tuple[Found, Form]], target: Target
     ) -> None:
         self._closed = program.jaxpr
         self._known = fixed(program)
@@ -78,16 +78,7 @@ class _Writer:
 
     def _hold(self, variable: Any, value: Any) -> None:
         if variable in self._chosen:
-            found, form = self._chosen[variable]
-            shape, dtype, first = tuple(value.shape), value.dtype, None
-            if vectors.is_turned(found.layer, form, self._target):
-                value = lax.transpose(value, (1, 0))
-                form = dataclasses.replace(form, axes=(1,))
-                first = Move(tuple(value.shape), shape, (1, 0))
-            parts = tuple(checkpoint_name(part, HELD) for part in encode(value, form))
-            self._held[variable] = Held(
-                parts=parts, form=form, shape=shape, dtype=dtype, first=first
-            )
+            self._held[variable] = hold(*self._chosen[variable], value, self._target)
 
     def _step(self, eqn: Any, operands: list[Any]) -> list[Any]:
         if all(v in self._known for v in variables(eqn.outvars)):
@@ -116,3 +107,14 @@ class _Writer:
         for move in reversed(moves):
             value = move.of(value)
         return value
+
+
+def hold(found: Found, form: Form, value: Any, target: Target) -> Held:
+    """A layer's array in few bits, turned where the target's products want it so."""
+    shape, dtype, first = tuple(value.shape), value.dtype, None
+    if vectors.is_turned(found.layer, form, target):
+        value = lax.transpose(value, (1, 0))
+        form = dataclasses.replace(form, axes=(1,))
+        first = Move(tuple(value.shape), shape, (1, 0))
+    parts = tuple(checkpoint_name(part, HELD) for part in encode(value, form))
+    return Held(parts=parts, form=form, shape=shape, dtype=dtype, first=first)
