@@ -61,6 +61,8 @@ def rate(chip: Chip, unit: Unit, *, bf16: bool) -> float:
     """
     if unit is Unit.INT8:
         return chip.int8_ops or chip.bf16_flops
+    if unit is Unit.FP8:
+        return chip.fp8_flops or chip.bf16_flops
     if unit is Unit.BF16 or (unit is Unit.DEFAULT and (bf16 or chip.platform == "tpu")):
         return chip.bf16_flops
     return chip.f32_flops if unit is Unit.EXACT else chip.tf32_flops or chip.f32_flops

@@ -20,8 +20,10 @@ from jaxrt.tpu.topology import Topology
 RULES = {**rules_shape.RULES, **rules_dense.RULES}
 TABLE_BYTES = 1 << 20
 """Smaller tables stay whole: an exchange for each look-up would cost more."""
-SMALL_BYTES = 1 << 18
-"""Weights of products up to this may stay whole to save an exchange."""
+SMALL = 1 << 16
+"""Weights of products of up to so many elements may stay whole to save an exchange; in however
+many bits they are held, so that a model in few bits is split as in float."""
+TENSOR_PARALLEL = "tensor parallel"
 ROOM = 0.9
 """Share of a device's memory that weights may take; the rest is for activations and code."""
 
@@ -31,7 +33,9 @@ class Plan:
     """How one program is laid out on a mesh."""
 
     label: str
-    """Of its kind: `batch split`, `tensor parallel, tables by rows`."""
+    """What it does: `batch split`, `tensor parallel, tables by rows`."""
+    tried: str
+    """Label of the candidate that it was made of, which may want what the program has not."""
     mesh: MeshShape
     weights: Mapping[str, Spec]
     inputs: Mapping[str, Spec]
@@ -95,7 +99,8 @@ def candidates(
         for rows in (True, False):
             tables = "rows" if rows else "columns"
             policy = Policy(tables=TABLE_BYTES, table_rows=rows, forced=chosen)
-            yield Candidate(label=f"tensor parallel, tables by {tables}", mesh=mesh, policy=policy)
+            both = f"{TENSOR_PARALLEL}, tables by {tables}"
+            yield Candidate(label=both, mesh=mesh, policy=policy)
             yield Candidate(
                 label=f"tables by {tables}",
                 mesh=mesh,
@@ -127,7 +132,8 @@ def lay_out(found: Inlined, candidate: Candidate, topology: Topology, *, bf16: b
     )
     names = found.weight_variables
     return Plan(
-        label=candidate.label,
+        label=_label(candidate, state),
+        tried=candidate.label,
         mesh=candidate.mesh,
         weights={name: state.weights[variable] for name, variable in names.items()},
         inputs=dict(zip(program.input_names, specs, strict=True)),
@@ -207,11 +213,20 @@ def _alike(found: Inlined) -> list[frozenset[Any]]:
     """
     groups: dict[tuple[Any, ...], set[Any]] = {}
     for variable in found.weight_variables.values():
-        nbytes = variable.aval.size * variable.aval.dtype.itemsize
-        if len(variable.aval.shape) >= 2 and nbytes <= SMALL_BYTES:
+        if len(variable.aval.shape) >= 2 and variable.aval.size <= SMALL:
             groups.setdefault(tuple(variable.aval.shape), set()).add(variable)
     ordered = sorted(groups.items(), key=lambda item: math.prod(item[0]))
     return [frozenset(group) for _, group in ordered]
+
+
+def _label(candidate: Candidate, state: Walk) -> str:
+    """Of what became of a candidate: its tables as they are split, if any is."""
+    if candidate.policy.tables is None:
+        return candidate.label
+    found = [way for way in ("rows", "columns") if way in state.tables.values()]
+    named = [TENSOR_PARALLEL] if candidate.policy.columns else []
+    named += [f"tables by {' and '.join(found)}"] if found else []
+    return ", ".join(named) or "weights whole"
 
 
 def _input(shape: Sequence[int], candidate: Candidate) -> Spec:

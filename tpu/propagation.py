@@ -38,6 +38,19 @@ class Free:
             )
         )
 
+    @property
+    def largest(self) -> Any:
+        """The weight that most of the value is: the others are its scales. None: constants."""
+        return max((leaf for leaf, _ in self.leaves), key=lambda v: int(v.aval.size), default=None)
+
+
+def joined(values: Sequence[Free]) -> Free:
+    """What several values of weights make together: values in few bits and their scales."""
+    leaves: list[tuple[Any, Mapping[int, int]]] = []
+    for value in values:
+        leaves += [leaf for leaf in value.leaves if leaf not in leaves]
+    return Free(tuple(leaves))
+
 
 Layout = Spec | Free
 
@@ -66,6 +79,7 @@ class Unit(enum.Enum):
     EXACT = "exact"
     BF16 = "bf16"
     INT8 = "int8"
+    FP8 = "fp8"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,6 +109,8 @@ class Walk:
     """Number of an equation → the weight that was met last."""
     opaque: bool = False
     """Values were met whose layout is unknown."""
+    tables: dict[Any, str] = dataclasses.field(default_factory=dict)
+    """Split tables, by variable → `rows` or `columns`."""
     names: Mapping[Any, str] = dataclasses.field(default_factory=dict)
     """Of the weights, by variable."""
     scope: str = ""
@@ -147,6 +163,14 @@ class Walk:
     def local_bytes(self, aval: Any, spec: Spec) -> float:
         nbytes: int = math.prod(aval.shape) * aval.dtype.itemsize
         return nbytes / max(parts(spec, self.sizes), 1)
+
+    def read_bytes(self, atom: Any, spec: Spec) -> float:
+        """What a device reads for an operand laid out as `spec`: of weights what is stored."""
+        found = self.read(atom)
+        if not isinstance(found, Free) or not found.leaves:
+            return self.local_bytes(atom.aval, spec)
+        leaves = dict.fromkeys(leaf for leaf, _ in found.leaves)
+        return sum(self.local_bytes(v.aval, self.weights[v]) for v in leaves)
 
     def _demand(self, free: Free, wanted: Spec, shape: Sequence[int]) -> Spec:
         kept = list(wanted)

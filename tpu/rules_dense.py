@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 from jax import lax
 
 from jaxrt.mesh import MODEL, Spec
@@ -68,9 +69,7 @@ def _weighted(
 
 def _kept_whole(state: Walk, atom: Any) -> bool:
     found = state.read(atom)
-    return isinstance(found, Free) and any(
-        leaf in state.policy.kept_whole for leaf, _ in found.leaves
-    )
+    return isinstance(found, Free) and found.largest in state.policy.kept_whole
 
 
 def _column(state: Walk, atom: Any, contract: Sequence[int]) -> int | None:
@@ -132,8 +131,8 @@ def _product(
     pieces = math.prod(state.sizes[axis] for axis in cut)
     state.cost(
         2.0 * math.prod(out_aval.shape) * length / pieces,
-        state.local_bytes(left, specs[0])
-        + state.local_bytes(right, specs[1])
+        state.read_bytes(eqn.invars[0], specs[0])
+        + state.read_bytes(eqn.invars[1], specs[1])
         + state.local_bytes(out_aval, out),
         _unit(eqn),
     )
@@ -189,7 +188,7 @@ def _convolved(state: Walk, eqn: Any, given: Spec, kernel: Spec, groups: int) ->
     state.cost(
         2.0 * math.prod(out_aval.shape) * taps / pieces,
         state.local_bytes(lhs, given)
-        + state.local_bytes(rhs, kernel)
+        + state.read_bytes(eqn.invars[1], kernel)
         + state.local_bytes(out_aval, out),
         _unit(eqn),
     )
@@ -200,7 +199,8 @@ def _unit(eqn: Any) -> Unit:
     """By the dtypes of a product's operands, and the precision it asks for."""
     sizes = [atom.aval.dtype.itemsize for atom in eqn.invars]
     if max(sizes) == 1:
-        return Unit.INT8
+        floats = any(jnp.issubdtype(atom.aval.dtype, jnp.floating) for atom in eqn.invars)
+        return Unit.FP8 if floats else Unit.INT8
     if max(sizes) == 2:
         return Unit.BF16
     precision = eqn.params.get("precision")
@@ -227,6 +227,8 @@ def _gather(state: Walk, eqn: Any) -> list[Layout]:
         else tuple(axis if d in passed else None for d, axis in enumerate(free))
     )
     found = state.settle(operand, wanted)
+    if isinstance(free, Free) and MODEL in found:
+        state.tables[free.largest] = "columns" if found.index(MODEL) in passed else "rows"
     spec: list[str | None] = [None] * len(out_aval.shape)
     batch_dims = [d for d in range(len(spec)) if d not in numbers.offset_dims]
     for d, axis in zip(batch_dims, index_spec[:-1], strict=True):

@@ -7,7 +7,7 @@ from jax.extend.core import Literal
 
 from jaxrt.mesh import Spec
 from jaxrt.tpu.layout import fitting, reshaped, whole
-from jaxrt.tpu.propagation import Free, Layout, Rule, Walk
+from jaxrt.tpu.propagation import Free, Layout, Rule, Walk, joined
 
 
 def _elementwise(state: Walk, eqn: Any) -> list[Layout]:
@@ -16,11 +16,9 @@ def _elementwise(state: Walk, eqn: Any) -> list[Layout]:
     rank = len(shape)
     operands = [a for a in eqn.invars if len(a.aval.shape) == rank and not isinstance(a, Literal)]
     layouts = [state.read(atom) for atom in operands]
-    if all(isinstance(layout, Free) for layout in layouts):
-        if len(operands) == 1 and isinstance(layouts[0], Free):
-            return [layouts[0]] * len(eqn.outvars)
-        leaves = tuple(leaf for free in layouts if isinstance(free, Free) for leaf in free.leaves)
-        return [Free(leaves) if leaves else whole(rank)] * len(eqn.outvars)
+    free = [layout for layout in layouts if isinstance(layout, Free)]
+    if len(free) == len(layouts):
+        return [joined(free) if free else whole(rank)] * len(eqn.outvars)
     wanted = _union([layout for layout in layouts if not isinstance(layout, Free)], shape, state)
     for atom in operands:
         state.settle(atom, wanted)
@@ -71,6 +69,8 @@ def _reshape(state: Walk, eqn: Any) -> list[Layout]:
 def _broadcast(state: Walk, eqn: Any) -> list[Layout]:
     before, after = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
     places = eqn.params["broadcast_dimensions"]
+    if isinstance(eqn.invars[0], Literal):
+        return [Free(())]  # each device makes what it needs
     return _moved(
         state, eqn, {new: old for old, new in enumerate(places) if before[old] == after[new]}
     )
@@ -107,7 +107,12 @@ def _window(state: Walk, eqn: Any) -> list[Layout]:
 def _concatenate(state: Walk, eqn: Any) -> list[Layout]:
     along = eqn.params["dimension"]
     operands = [a for a in eqn.invars if not isinstance(a, Literal)]
-    specs = [s for s in (state.read(a) for a in operands) if not isinstance(s, Free)]
+    found = [state.read(atom) for atom in operands]
+    free = [layout for layout in found if isinstance(layout, Free)]
+    if free and len(free) == len(eqn.invars):
+        apart = {d: d for d in range(len(eqn.outvars[0].aval.shape)) if d != along}
+        return [joined(free).mapped(apart)]
+    specs = [s for s in found if not isinstance(s, Free)]
     shape = eqn.outvars[0].aval.shape
     merged = _union(specs, shape, state) if specs else whole(len(shape))
     wanted = tuple(None if d == along else axis for d, axis in enumerate(merged))
@@ -167,6 +172,12 @@ def _rev(state: Walk, eqn: Any) -> list[Layout]:
     return _along(state, eqn, eqn.params["dimensions"])
 
 
+def _bitcast(state: Walk, eqn: Any) -> list[Layout]:
+    """To elements of another size a last dimension comes or goes, whole."""
+    ranks = [len(v.aval.shape) for v in (eqn.invars[0], eqn.outvars[0])]
+    return _moved(state, eqn, {d: d for d in range(min(ranks))})
+
+
 def _made(state: Walk, eqn: Any) -> list[Layout]:
     """Values out of nothing: every device makes all of them."""
     return [whole(len(v.aval.shape)) for v in eqn.outvars]
@@ -196,6 +207,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("argmax", "argmin"), _arg),
     **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"), _cumulative),
     **dict.fromkeys(("iota", "rng_uniform", "rng_bit_generator"), _made),
+    "bitcast_convert_type": _bitcast,
     "broadcast_in_dim": _broadcast,
     "concatenate": _concatenate,
     "expand_dims": _expand,

@@ -119,7 +119,7 @@ class Together:
                 forced=self._forced(one),
                 mesh=chosen.mesh,
             )
-            same = [plan for plan in found if plan.label == chosen.label]
+            same = [plan for plan in found if plan.tried == chosen.tried]
             if self._keep(one, (same or found)[0]):
                 return
 
