@@ -86,6 +86,24 @@ def test_pairs_of_products_are_split_by_columns_then_rows() -> None:
         assert plan.weights[f"{n}/down/bias"] == (None,)
 
 
+@pytest.mark.parametrize(
+    ("rows", "labels"),
+    [(20_000, {"tables by rows", "tables by columns"}), (20_001, {"tables by columns"})],
+)
+def test_a_label_says_how_tables_came_to_be_split(rows: int, labels: set[str]) -> None:
+    sizes = {f"table{n}": (rows, 16) for n in range(4)}
+    found = plans(mesh_programs.larger("tables", sizes), parse("v5e:2x2"), bf16=True)
+    split = [plan for plan in found if any(plan.weights["table0"])]
+    ways = {plan.label.removeprefix("tensor parallel, ") for plan in split}
+    assert ways - {"fully sharded weights"} == labels
+    assert not any("tables" in plan.label for plan in found if plan not in split)
+
+
+def test_a_program_without_tables_has_no_label_that_names_them() -> None:
+    labels = {plan.label for plan in _planned("images", "v5e:2x2")}
+    assert labels == {"batch split", "tensor parallel", "weights whole", "fully sharded weights"}
+
+
 def test_what_does_not_fit_says_by_how_much() -> None:
     small = parse("v5e:2x2")
     chip = dataclasses.replace(small.chip, memory_bytes=4 << 20)

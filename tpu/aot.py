@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+from jax import export
 from jax.experimental import topologies
 
 from jaxrt.compiler import Stats, export_for, stats
@@ -88,14 +89,8 @@ def compile_for(
     cannot run.
     """
     started = time.perf_counter()
-    platform = topology.chip.platform
-    mesh = mesh_of(plan.mesh, devices(topology) if attached is None else attached)
+    exported, lowered, results = lower(program, plan, topology, attached)
     with jax.enable_x64(True):
-        laid_out = sharded(program, plan, mesh)
-        exported = export_for(program, platform, laid_out.jit())
-        lowered = jax.jit(exported.call, in_shardings=laid_out.arguments, keep_unused=True).lower(
-            *exported.in_avals
-        )
         try:
             compiled = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
@@ -108,9 +103,23 @@ def compile_for(
         stats=stats(compiled, time.perf_counter() - started),
         collectives=counts(exchanges),
         exchanges=exchanges,
-        results=laid_out.results_as,
+        results=results,
         loaded=None if attached is None else executable,
     )
+
+
+def lower(
+    program: Program, plan: Plan, topology: Topology, attached: Sequence[Any] | None = None
+) -> tuple[export.Exported, jax.stages.Lowered, tuple[Spec, ...]]:
+    """What is kept as portable; it, to be compiled; the layouts of its results."""
+    mesh = mesh_of(plan.mesh, devices(topology) if attached is None else attached)
+    with jax.enable_x64(True):
+        laid_out = sharded(program, plan, mesh)
+        exported = export_for(program, topology.chip.platform, laid_out.jit())
+        lowered = jax.jit(exported.call, in_shardings=laid_out.arguments, keep_unused=True).lower(
+            *exported.in_avals
+        )
+    return exported, lowered, laid_out.results_as
 
 
 def _refusal(

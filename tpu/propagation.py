@@ -104,6 +104,8 @@ class Walk:
     constraints: dict[tuple[int, int], Spec] = dataclasses.field(default_factory=dict)
     """Number of an equation and of its result → the layout to hold it to."""
     collectives: list[Collective] = dataclasses.field(default_factory=list)
+    sums: dict[Any, list[Collective]] = dataclasses.field(default_factory=dict)
+    """Results that all-reduces added up, by variable."""
     work: list[Work] = dataclasses.field(default_factory=list)
     scopes: dict[int, str] = dataclasses.field(default_factory=dict)
     """Number of an equation → the weight that was met last."""
@@ -147,11 +149,20 @@ class Walk:
 
     def reduce_over(
         self, axes: Sequence[str | None], shape: Sequence[int], spec: Spec, item: int
-    ) -> None:
+    ) -> list[Collective]:
         """The all-reduce of a result that every device along `axes` has a part of the sum of."""
+        before = len(self.collectives)
         nbytes = math.prod(shape) * item / max(parts(spec, self.sizes), 1)
         for axis in dict.fromkeys(a for a in axes if a is not None):
             self.exchange([Collective(kind="all-reduce", axis=axis, nbytes=nbytes)])
+        return self.collectives[before:]
+
+    def add_up(self, left: Any, right: Any) -> None:
+        """Two products with parts of one weight that are added: XLA adds before it exchanges."""
+        first, second = self.sums.get(left), self.sums.get(right)
+        if left is not right and first and first == second:
+            for collective in first:
+                self.collectives.remove(collective)
 
     def hold(self, result: int, spec: Spec) -> None:
         """Has the compiler keep to the layout of a result of the equation at hand."""

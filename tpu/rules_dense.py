@@ -123,7 +123,8 @@ def _product(
         *(specs[1][d] for d in sides[1]),
     )
     out = fitting(out_aval.shape, spec, state.sizes)
-    state.reduce_over(summed, out_aval.shape, out, out_aval.dtype.itemsize)
+    item = out_aval.dtype.itemsize
+    state.sums[eqn.outvars[0]] = state.reduce_over(summed, out_aval.shape, out, item)
     if hold or any(summed):
         state.hold(0, out)
     length = math.prod(left.shape[d] for d in contract[0])

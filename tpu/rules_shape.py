@@ -25,6 +25,13 @@ def _elementwise(state: Walk, eqn: Any) -> list[Layout]:
     return [wanted] * len(eqn.outvars)
 
 
+def _add(state: Walk, eqn: Any) -> list[Layout]:
+    left, right = eqn.invars
+    if not isinstance(left, Literal) and not isinstance(right, Literal):
+        state.add_up(left, right)
+    return _elementwise(state, eqn)
+
+
 def _union(specs: Sequence[Spec], shape: Sequence[int], state: Walk) -> Spec:
     """For each dimension the first axis that any has; an axis already given away is not given."""
     merged = tuple(
@@ -184,7 +191,7 @@ def _made(state: Walk, eqn: Any) -> list[Layout]:
 
 
 ELEMENTWISE = (
-    *("abs", "acos", "acosh", "add", "and", "asin", "asinh", "atan", "atan2", "atanh", "cbrt"),
+    *("abs", "acos", "acosh", "and", "asin", "asinh", "atan", "atan2", "atanh", "cbrt"),
     *("ceil", "clamp", "clz", "complex", "conj", "convert_element_type", "copy", "copy_p", "cos"),
     *("cosh", "digamma", "div", "eq", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor"),
     *("ge", "gt", "imag", "integer_pow", "is_finite", "le", "lgamma", "log", "log1p", "logistic"),
@@ -207,6 +214,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("argmax", "argmin"), _arg),
     **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"), _cumulative),
     **dict.fromkeys(("iota", "rng_uniform", "rng_bit_generator"), _made),
+    "add": _add,
     "bitcast_convert_type": _bitcast,
     "broadcast_in_dim": _broadcast,
     "concatenate": _concatenate,

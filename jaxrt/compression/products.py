@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jax import lax
 
-from jaxrt.compression import vectors
+from jaxrt.compression import halves, vectors
 from jaxrt.compression.held import Held
 from jaxrt.compression.layers import CONV, WIDE, Use
 from jaxrt.compression.quantize import F32, rows
@@ -20,6 +20,8 @@ I32 = np.dtype(np.int32)
 def product(use: Use, operands: Sequence[Any], held: Held, target: Target) -> Any:
     """What the equation gives, f32; None where scales cannot come after the sum."""
     other = operands[1 - use.operand]
+    if halves.fits(use, other, held, target):
+        return halves.product(use, other, held)
     found = _after_moves(use, other, held)
     if found is None:
         return None
