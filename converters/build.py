@@ -18,6 +18,7 @@ from jaxrt.converters import (
     emit,
     hosting,
     making,
+    margins,
     planning,
     report,
     routes,
@@ -81,6 +82,7 @@ def build(
             key: hosting.with_fallback(model, key, entry, options.rules)
             for key, entry in signatures.items()
         }
+    compression = compressions.make(made)
     built = trial.Built(
         job=job,
         compiled=compiled,
@@ -88,7 +90,8 @@ def build(
         precision=options.passes.rounding.on(target.platform),
         mesh=laid_out.mesh,
         layouts=laid_out.weights,
-        compressed=made.error,
+        margins=margins.margins(compression, {}),
+        samples=made.compression.data.samples if made.compression else {},
     )
     checks = {
         key: trial.signature(built, key, entry)
@@ -113,7 +116,7 @@ def build(
             seconds=clock() - started,
             plan=laid_out.report,
             compiled=compiled,
-            compression=compressions.make(made),
+            compression=compression,
         )
     )
     return writer.commit(_manifest(naming, options, target, signatures, laid_out))

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxrt.compression.budget import spell
+from jaxrt.converters.margins import Recorded
 from jaxrt.converters.opnames import DRAWS
 from jaxrt.errors import ConversionError
 from jaxrt.passes.precision import Precision
@@ -28,6 +30,8 @@ class Allowed:
     """Of an output's largest finite magnitude; see `tolerance`."""
     rounded: bool = False
     """Products are: whole numbers and strings may be any, since rounded numbers chose them."""
+    recorded: Mapping[str, Recorded] = MappingProxyType({})
+    """By output, what compression does to it."""
 
     @classmethod
     def at(cls, precision: Precision, relative: float | None = None) -> "Allowed":
@@ -36,11 +40,10 @@ class Allowed:
             relative = _RELATIVE[precision]
         return cls(relative=relative, rounded=precision is not Precision.F32)
 
-    def compressed(self, rms: float) -> "Allowed":
-        """For programs whose worst output has that relative RMS error on calibration data: twenty
-        times as much at the worst element of other inputs, and no less than bf16 is allowed."""
-        usual = max(self.relative, _RELATIVE[Precision.BF16])
-        return Allowed(relative=max(usual, 20 * rms), rounded=True)
+    def compressed(self, recorded: Mapping[str, Recorded]) -> "Allowed":
+        """For programs whose weights are in few bits: an output may also be as far off as was
+        recorded of it, times a margin."""
+        return dataclasses.replace(self, recorded=recorded)
 
 
 _RELATIVE = {Precision.F32: TOLERANCE, Precision.TF32: 5e-3, Precision.BF16: 4e-2}
@@ -123,15 +126,47 @@ class OutputError:
     values: int
     tolerance: float
     """Allowed absolute difference."""
+    relative_rms: float = 0.0
+    """Root mean square of the differences, of that of the wanted values: 0.01 is 1 %."""
+    allowed_rms: float | None = None
+    """Of the same, where weights are in few bits; None: they are not, or it has none."""
     problem: str | None = None
-    """Set when the shapes or dtypes differ already."""
+    """Set when the shapes or dtypes differ already, or more strings than may."""
 
     @property
     def ok(self) -> bool:
-        return self.problem is None and self.max_error <= self.tolerance
+        if self.problem is not None:
+            return False
+        if self.max_error <= self.tolerance:
+            return True
+        return self.allowed_rms is not None and self.relative_rms <= self.allowed_rms
+
+    @property
+    def verdict(self) -> str:
+        """For people."""
+        if self.problem is not None:
+            return self.problem
+        said = "ok" if self.ok else "past the tolerance"
+        if self.allowed_rms and self.max_error > self.tolerance:
+            allowed, found = spell(self.allowed_rms), spell(self.relative_rms)
+            return f"{said}; compressed: allowed {allowed} RMS, found {found}"
+        if self.ok and self.differing and math.isinf(self.tolerance):
+            return f"{self.differing} of {self.values} differ: rounded numbers chose them"
+        return said
+
+    @property
+    def recorded(self) -> Recorded:
+        """As what compression did to it."""
+        is_exact = not self.dtype.startswith(("float", "bfloat", "complex"))
+        return Recorded(
+            rms=0.0 if is_exact else self.relative_rms,
+            max_error=0.0 if is_exact else self.max_error,
+            agreement=1 - self.differing / max(self.values, 1) if is_exact else None,
+            judged=self.values if is_exact else 0,
+        )
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        return dataclasses.asdict(self) | {"ok": self.ok, "verdict": self.verdict}
 
 
 def tolerance(dtype: np.dtype[Any], largest: float, allowed: Allowed) -> float:
@@ -183,6 +218,7 @@ def _compare_one(name: str, got: Tensor, want: Tensor, allowed: Allowed) -> Outp
         got = want
     if want.dtype.kind == "O":
         return _compare_strings(name, got, want, problem, allowed)
+    recorded = allowed.recorded.get(name)
     same = got == want
     wide = np.complex128 if want.dtype.kind == "c" else np.float64
     with np.errstate(invalid="ignore", over="ignore"):
@@ -192,30 +228,57 @@ def _compare_one(name: str, got: Tensor, want: Tensor, allowed: Allowed) -> Outp
         difference = np.where(same.reshape(-1), 0.0, np.abs(g - w))
     difference = np.where(np.isnan(difference), np.inf, difference)
     finite = np.abs(w[np.isfinite(w)])
-    largest = float(finite.max(initial=0.0))
-    return OutputError(
+    largest, differing = float(finite.max(initial=0.0)), int((~same).sum())
+    found = OutputError(
         output=name,
         dtype=str(want.dtype),
         largest=largest,
         max_error=float(difference.max(initial=0.0)),
         rms_error=float(np.sqrt(np.mean(difference**2))) if difference.size else 0.0,
-        differing=int((~same).sum()),
+        differing=differing,
         values=int(want.size),
         tolerance=tolerance(want.dtype, largest, allowed),
+        relative_rms=_relative(difference, finite),
         problem=problem,
     )
+    if recorded is None:
+        return found
+    if want.dtype.kind in "biu":
+        return _counted(found, recorded)
+    return dataclasses.replace(
+        found,
+        tolerance=max(found.tolerance, recorded.allowed_max),
+        allowed_rms=recorded.allowed_rms,
+    )
+
+
+def _relative(difference: Tensor, finite: Tensor) -> float:
+    """inf where nothing but zeros was wanted, and something else came."""
+    noise, signal = float(np.sum(difference**2)), float(np.sum(finite**2))
+    if signal:
+        return math.sqrt(noise / signal)
+    return math.inf if noise else 0.0
+
+
+def _counted(found: OutputError, recorded: Recorded) -> OutputError:
+    """Of whole numbers and strings so many may differ."""
+    most = recorded.allowed_differing(found.values)
+    problem = found.problem
+    if found.differing > most:
+        problem = problem or f"{found.differing} of {found.values} differ, {most} may: compressed"
+    return dataclasses.replace(found, tolerance=math.inf, problem=problem)
 
 
 def _compare_strings(
     name: str, got: Tensor, want: Tensor, problem: str | None, allowed: Allowed
 ) -> OutputError:
-    limit = tolerance(want.dtype, 0.0, allowed)
+    limit, recorded = tolerance(want.dtype, 0.0, allowed), allowed.recorded.get(name)
     pairs = list(zip(got.ravel().tolist(), want.ravel().tolist(), strict=True))
     differing = [(g, w) for g, w in pairs if g != w]
-    if differing and not limit:
+    if differing and not limit and recorded is None:
         found, wanted = differing[0]
         problem = problem or f"{_short(found)} where TensorFlow gives {_short(wanted)}"
-    return OutputError(
+    error = OutputError(
         output=name,
         dtype="string",
         largest=0.0,
@@ -226,6 +289,7 @@ def _compare_strings(
         tolerance=limit,
         problem=problem,
     )
+    return error if recorded is None else _counted(error, recorded)
 
 
 def _short(text: bytes) -> str:

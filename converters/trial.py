@@ -1,8 +1,9 @@
 """Signatures as they were built, beside TensorFlow on the same inputs: for the report."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import numpy as np
 
 from jaxrt import compiler, loader, placed
 from jaxrt import target as targets
+from jaxrt.compression import calibration
 from jaxrt.converters import check
+from jaxrt.converters.calibrating import Sample
 from jaxrt.converters.emit import Compiled, Job
 from jaxrt.converters.host import native
+from jaxrt.converters.margins import Margins
 from jaxrt.converters.records import Refused
 from jaxrt.errors import JaxrtError, ModelError
 from jaxrt.manifest import HostEntry, ProgramEntry, SignatureEntry, StageEntry
@@ -20,7 +24,7 @@ from jaxrt.mesh import MeshRecord, Spec
 from jaxrt.passes import widened
 from jaxrt.passes.precision import Precision
 from jaxrt.running import Running
-from jaxrt.specs import stage_key
+from jaxrt.specs import SignatureSpec, stage_key
 
 Array = np.ndarray[Any, Any]
 Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
@@ -45,13 +49,15 @@ class Built:
     mesh: MeshRecord | None = None
     layouts: Mapping[str, Spec] = dataclasses.field(default_factory=dict)
     """Of the weights that are split over the mesh, by their stored names."""
-    compressed: float | None = None
-    """Relative RMS error of the worst output, where weights are in few bits."""
+    margins: Margins | None = None
+    """Where weights are in few bits."""
+    samples: Mapping[str, Sequence[Sample]] = dataclasses.field(default_factory=dict)
+    """Calibration data by signature, where weights are in few bits."""
 
-    @property
-    def allowed(self) -> check.Allowed:
+    def allowed(self, key: str, outputs: Iterable[str]) -> check.Allowed:
+        """Of the outputs of a signature."""
         allowed = check.Allowed.at(self.precision)
-        return allowed if self.compressed is None else allowed.compressed(self.compressed)
+        return allowed.compressed(self.margins.of(key, outputs)) if self.margins else allowed
 
     def program(self, key: str) -> Running:
         """The sample of a signature's or a stage's programs, with weights of its own.
@@ -76,21 +82,43 @@ class _Skipped(Exception):
 
 
 def signature(built: Built, key: str, entry: SignatureEntry) -> dict[str, Any]:
-    """JSON: the error of every output on inputs that TensorFlow takes, or why there is none."""
+    """JSON: the error of every output on inputs that TensorFlow takes, or why there is none.
+
+    Of weights in few bits what is allowed was recorded on calibration data, so those are the
+    inputs where a program takes their shapes; errors on random ones are kept for `jaxrt verify`.
+    """
     job = built.job
     job.steps.step(f"check {key} against TensorFlow")
+    compare = _staged if entry.stages else _whole
     try:
         if reason := check.incomparable(_ops(built, key, entry)):
             raise _Skipped(reason)
-        given, errors = (_staged if entry.stages else _whole)(built, key, entry)
+        given, errors = compare(built, key, entry, None)
+        other = _calibrated(built, key, entry, compare)
     except _Skipped as skipped:
         return {"skipped": str(skipped)}
-    return {
+    shown, judged = other or (given, errors)
+    found = {
         "precision": built.precision.value,
         "on": "cpu" if job.target.absent else job.target.platform,
-        "input_shapes": {name: list(array.shape) for name, array in given.items()},
-        "outputs": [error.to_json() | {"ok": error.ok} for error in errors],
+        "inputs": "calibration data" if other else "random inputs",
+        "input_shapes": {name: list(array.shape) for name, array in shown.items()},
+        "outputs": [error.to_json() for error in judged],
     }
+    if built.margins is not None:
+        recorded = [(error.output, dataclasses.asdict(error.recorded)) for error in errors]
+        found["random"] = [{"output": name, **each} for name, each in recorded]
+    return found
+
+
+def _calibrated(
+    built: Built, key: str, entry: SignatureEntry, compare: "_Compare"
+) -> tuple[Mapping[str, Array], list[check.OutputError]] | None:
+    """On the rows of calibration data that a program takes; None where it takes none."""
+    for sample in built.samples.get(key, ()):
+        with contextlib.suppress(_Skipped):
+            return compare(built, key, entry, sample.inputs)
+    return None
 
 
 def _ops(built: Built, key: str, entry: SignatureEntry) -> Collection[str]:
@@ -102,25 +130,69 @@ def _ops(built: Built, key: str, entry: SignatureEntry) -> Collection[str]:
     return [op for stage in entry.stages if stage.host for op in stage.host.ops]
 
 
+_Compare = Callable[
+    [Built, str, SignatureEntry, Mapping[str, Array] | None],
+    tuple[Mapping[str, Array], list[check.OutputError]],
+]
+
+
+def _cut(inputs: Mapping[str, Array], spec: SignatureSpec, rows: int | None) -> dict[str, Array]:
+    """As many rows as a program takes, some of them twice where there are fewer."""
+    return {
+        name: array[np.arange(rows) % len(array)]
+        if rows is not None and calibration.is_rowful(spec.inputs[name]) and len(array)
+        else array
+        for name, array in inputs.items()
+    }
+
+
+def _asked(run: Run, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+    try:
+        return run(inputs)
+    except ModelError as error:
+        raise _Skipped(f"TensorFlow does not run it: {error}") from error
+
+
 def _whole(
-    built: Built, key: str, entry: SignatureEntry
+    built: Built, key: str, entry: SignatureEntry, given: Mapping[str, Array] | None
 ) -> tuple[Mapping[str, Array], list[check.OutputError]]:
     """Of a signature that is one device program."""
     job, sample = built.job, built.compiled[key].sample
     if sample.random:
         raise _Skipped(_DRAWS)
     run = functools.partial(job.tensorflow.run, job.model, key)
-    try:
-        inputs, want = check.sample_and_run(
-            entry.spec, sample.input_shapes, 0, run, fixed=sample.values
-        )
-    except ModelError as error:  # its process may also die of them
-        raise _Skipped(f"TensorFlow does not run it on random inputs: {error}") from error
-    return inputs, check.compare(built.program(key).run(inputs), want, built.allowed)
+    inputs: Mapping[str, Array]
+    if given is not None:
+        inputs = _cut(given, entry.spec, _rowful(entry.spec, sample))
+        _fits(sample, inputs)
+        want = _asked(run, inputs)
+    else:
+        try:
+            inputs, want = check.sample_and_run(
+                entry.spec, sample.input_shapes, 0, run, fixed=sample.values
+            )
+        except ModelError as error:  # its process may also die of them
+            raise _Skipped(f"TensorFlow does not run it on random inputs: {error}") from error
+    return inputs, check.compare(built.program(key).run(inputs), want, built.allowed(key, want))
+
+
+def _rowful(spec: SignatureSpec, sample: ProgramEntry) -> int | None:
+    """The rows that a program takes; None where none of its inputs has rows."""
+    shapes = [
+        s for name, s in sample.input_shapes.items() if calibration.is_rowful(spec.inputs[name])
+    ]
+    return shapes[0][0] if shapes else None
+
+
+def _fits(sample: ProgramEntry, inputs: Mapping[str, Array]) -> None:
+    shapes = {name: array.shape for name, array in inputs.items() if name in sample.input_shapes}
+    values = {name: bool(inputs[name]) for name in sample.values}
+    if shapes != dict(sample.input_shapes) or values != dict(sample.values):
+        raise _Skipped(f"no program takes {shapes}")
 
 
 def _staged(
-    built: Built, key: str, entry: SignatureEntry
+    built: Built, key: str, entry: SignatureEntry, given: Mapping[str, Array] | None
 ) -> tuple[Mapping[str, Array], list[check.OutputError]]:
     """Of a signature that is cut, or that TensorFlow runs whole: one stage after another."""
     job = built.job
@@ -132,20 +204,32 @@ def _staged(
     ]
     if any(sample.random for sample in samples):
         raise _Skipped(_DRAWS)
-    try:
-        found = job.tensorflow.sample(job.model, key, _rows(entry.stages, samples), 0)
-    except ModelError as error:
-        raise _Skipped(f"TensorFlow does not run it: {error}") from error
-    if isinstance(found, Refused):
-        raise _Skipped(found.reason)
-    values = dict(found.inputs)
+    rows = _rows(entry.stages, samples)
+    inputs, answers = _sampled(built, key, rows) if given is None else (given, None)
+    if answers is None:
+        inputs = _cut(inputs, entry.spec, rows)
+        answers = _asked(functools.partial(job.tensorflow.run, job.model, key), inputs)
+    values = dict(inputs)
     try:
         for stage, run in zip(entry.stages, runs, strict=True):
             values |= run({name: values[name] for name in stage.spec.inputs})
     except JaxrtError as error:
         said = f"its stages fail where TensorFlow does not: {error}"
-        return found.inputs, check.failed(found.answers, said)
-    return found.inputs, check.compare(values, found.answers, built.allowed)
+        return inputs, check.failed(answers, said)
+    return inputs, check.compare(values, answers, built.allowed(key, answers))
+
+
+def _sampled(
+    built: Built, key: str, rows: int
+) -> tuple[Mapping[str, Array], Mapping[str, Array] | None]:
+    """Random inputs of a signature in stages, and TensorFlow's answers."""
+    try:
+        found = built.job.tensorflow.sample(built.job.model, key, rows, 0)
+    except ModelError as error:
+        raise _Skipped(f"TensorFlow does not run it: {error}") from error
+    if isinstance(found, Refused):
+        raise _Skipped(found.reason)
+    return found.inputs, found.answers
 
 
 def _run(built: Built, key: str, number: int, stage: StageEntry) -> Run:

@@ -1,6 +1,5 @@
 """Manifest and report as tables."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ from rich.table import Table
 from jaxrt.cli.console import table
 from jaxrt.cli.plans import plan_tables
 from jaxrt.cli.segments import segment_tables
+from jaxrt.compression.budget import spell
 from jaxrt.manifest import Manifest, ProgramEntry
 from jaxrt.specs import TensorSpec
 from jaxrt.units import flops, size
@@ -24,7 +24,8 @@ def report_tables(manifest: Manifest, report: Mapping[str, Any]) -> list[Table]:
     tables += segment_tables(report)
     if rows := errors(report):
         columns = ["signature", "output", "largest", "max error", "RMS error", "allowed", ""]
-        tables.append(table(f"Against TensorFlow{_at(report)}, random inputs", columns, rows))
+        title = f"Against TensorFlow{_at(report)}, {_inputs(report)}"
+        tables.append(table(title, columns, rows))
     if rows := _left_out(report):
         tables.append(table("Not compiled", ["signature", "why"], rows))
     return tables
@@ -81,16 +82,14 @@ def errors(report: Mapping[str, Any]) -> list[list[str]]:
         found = signature["against_tensorflow"] or {}
         if "skipped" in found:
             rows.append([name, "", "", "", "", "", f"not compared: {found['skipped']}"])
-        rows += [[name, *error_cells(error), _verdict(error)] for error in found.get("outputs", ())]
+        rows += [[name, *error_cells(e), _verdict(e)] for e in found.get("outputs", ())]
     return rows
 
 
 def _verdict(error: Mapping[str, Any]) -> str:
-    if not error["ok"]:
-        return str(error["problem"] or "TOO FAR")
-    if error["differing"] and math.isinf(float(error["tolerance"])):
-        return f"{error['differing']} of {error['values']} differ: rounded numbers chose them"
-    return "ok"
+    """Reports of earlier versions have none."""
+    otherwise = "ok" if error["ok"] else error["problem"] or "past the tolerance"
+    return str(error.get("verdict", otherwise))
 
 
 def _at(report: Mapping[str, Any]) -> str:
@@ -100,10 +99,24 @@ def _at(report: Mapping[str, Any]) -> str:
     return f" at {', '.join(sorted(rounded))}" if rounded else ""
 
 
+def _inputs(report: Mapping[str, Any]) -> str:
+    checks = (signature["against_tensorflow"] or {} for signature in report["signatures"].values())
+    found = {check.get("inputs", "random inputs") for check in checks if "outputs" in check}
+    return " and ".join(sorted(found)) or "random inputs"
+
+
 def error_cells(error: Mapping[str, Any]) -> list[str]:
     """Output, largest magnitude, largest and RMS error, allowed error; JSON spells inf."""
-    numbers = (error[key] for key in ("largest", "max_error", "rms_error", "tolerance"))
-    return [error["output"], *(f"{float(n):.3g}" for n in numbers)]
+    numbers = [f"{float(error[key]):.3g}" for key in ("largest", "max_error", "rms_error")]
+    return [error["output"], *numbers, _allowed(error)]
+
+
+def _allowed(error: Mapping[str, Any]) -> str:
+    """Of single values, or of all together where weights are in few bits."""
+    relative = error.get("allowed_rms")
+    if relative and float(relative) * float(error["largest"]) > float(error["tolerance"]):
+        return f"{spell(float(relative))} RMS"
+    return f"{float(error['tolerance']):.3g}"
 
 
 def _left_out(report: Mapping[str, Any]) -> list[list[str]]:

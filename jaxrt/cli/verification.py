@@ -14,6 +14,7 @@ from jaxrt.artifact import open_artifact
 from jaxrt.cli import building, console, hosts, stagewise
 from jaxrt.cli.tables import shapes
 from jaxrt.converters import check
+from jaxrt.converters.margins import Margins, margins
 from jaxrt.converters.records import ModelRecord
 from jaxrt.converters.seams import TensorFlow
 from jaxrt.errors import ModelError, VerificationError
@@ -47,7 +48,8 @@ def verify(
 ) -> list[Result]:
     """Every program and every signature in stages on made-up inputs, and TensorFlow on the same.
 
-    `relative`: the tolerance; None: that of the precision the artifact was made at.
+    `relative`: the tolerance; None: that of the precision the artifact was made at, and, where its
+    weights are in few bits, the error that was recorded then, times a margin.
     Raises VerificationError when not one output could be compared; ArtifactError, ModelError.
     """
     model = building.saved_model(against)
@@ -63,9 +65,13 @@ def verify(
         tensorflow: TensorFlow = bridges.start()
         record = tensorflow.open_model(model.path, opened.manifest.source.tags)
         server = stack.enter_context(stagewise.Server(opened.manifest.model, loaded))
-        allowed = check.Allowed.at(_precision(opened.manifest), relative)
+        at_precision = check.Allowed.at(_precision(opened.manifest), relative)
+        recorded = None if relative is not None else _recorded(opened.report())
         results = []
         for key, signature in loaded.signatures.items():
+            allowed = at_precision
+            if recorded is not None:
+                allowed = allowed.compressed(recorded.of(key, signature.spec.outputs))
             if signature.programs or signature.stages:
                 _check_face(key, signature.spec, record, artifact)
             for entry in signature.programs:
@@ -90,6 +96,16 @@ def _precision(manifest: Manifest) -> Precision:
     if "rounding" not in passes:
         return Precision.F32
     return Rounding.from_json(passes["rounding"]).on(manifest.target.platform)
+
+
+def _recorded(report: Mapping[str, Any]) -> Margins | None:
+    """What compression did to answers when the artifact was made: to calibration data, and to the
+    random inputs that are drawn here too."""
+    checked = {
+        key: found["against_tensorflow"] or {} for key, found in report["signatures"].items()
+    }
+    random = {key: found["random"] for key, found in checked.items() if "random" in found}
+    return margins(report.get("compression"), random)
 
 
 def _check_face(key: str, spec: SignatureSpec, record: ModelRecord, artifact: Path) -> None:
@@ -159,7 +175,7 @@ def _results(key: str, at: str, found: list[check.OutputError] | str) -> list[Re
             signature=key,
             shapes=at,
             error=error,
-            said="ok" if error.ok else error.problem or "past the tolerance",
+            said=error.verdict,
         )
         for error in found
     ]
