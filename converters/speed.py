@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxrt import compiler
+from jaxrt import compiler, slices
 from jaxrt.compression import calibration
 from jaxrt.converters import emit
 from jaxrt.converters.conversion import Converted, ConvertedSignature, spell
 from jaxrt.passes import prepare
 from jaxrt.placed import Weights
-from jaxrt.program import Program
-from jaxrt.running import LoadedProgram
+from jaxrt.running import LoadedProgram, Running
 
 Array = np.ndarray[Any, Any]
 
@@ -82,7 +81,7 @@ def measure(
             mine = _loaded(
                 job,
                 compiler.load_executable(file.read_bytes(), job.target),
-                new.programs[index].split.apply,
+                new.programs[index],
                 [arrays[name] for name in entry.weights],
             )
             inputs = _inputs(new.programs[index])
@@ -105,43 +104,51 @@ def _ends(programs: Sequence[Converted]) -> list[int]:
     return list(dict.fromkeys([order[0], order[-1]]))
 
 
-def _float(job: emit.Job, converted: ConvertedSignature, index: int) -> LoadedProgram:
+def _float(job: emit.Job, converted: ConvertedSignature, index: int) -> Running:
     program = converted.programs[index]
     source = emit.source_weights(job.tensorflow, job.model, program.split, converted.constants)
     prepared = prepare.run_prepare(program.split, source)
     apply = program.split.apply
     weights = [prepared[name] for name in apply.weight_names]
-    return _loaded(job, emit.build(program, job.target).loaded, apply, weights)
+    return _loaded(job, emit.build(program, job.target).loaded, program, weights)
 
 
 def _loaded(
-    job: emit.Job, executable: Any, apply: Program, weights: Sequence[Array]
-) -> LoadedProgram:
+    job: emit.Job, executable: Any, program: Converted, weights: Sequence[Array]
+) -> Running:
+    """Of the whole batch, though one of the two that are timed may run in slices."""
+    apply, times = program.split.apply, program.optimized.slices
     placed = Weights(job.target)
     names = [str(number) for number in range(len(weights))]
     placed.place(dict(zip(names, weights, strict=True)))
-    return LoadedProgram(
+    inputs = dict(zip(apply.input_names, apply.input_avals, strict=True))
+    outputs = dict(zip(apply.output_names, apply.output_avals, strict=True))
+    one = LoadedProgram(
         executable,
         weights=placed.bind(names),
-        inputs=dict(zip(apply.input_names, apply.input_avals, strict=True)),
-        outputs=dict(zip(apply.output_names, apply.output_avals, strict=True)),
+        inputs=inputs,
+        outputs=outputs,
         target=job.target,
     )
+    whole = (slices.whole(inputs, times), slices.whole(outputs, times))
+    return slices.Sliced(one, times, inputs=whole[0], outputs=whole[1]) if times > 1 else one
 
 
 def _inputs(program: Converted) -> dict[str, Array]:
     """Ids all over their tables: a table that is in the cache tells nothing."""
     apply = program.split.apply
     made = calibration.made_up_for(apply, calibration.vocabularies(program.optimized.source))
+    if (times := program.optimized.slices) > 1:
+        made = {name: np.concatenate([array] * times) for name, array in made.items()}
     return made | {name: np.asarray(value) for name, value in program.values.items()}
 
 
 def _in_turns(
-    programs: Sequence[LoadedProgram], inputs: Mapping[str, Array], clock: Callable[[], float]
+    programs: Sequence[Running], inputs: Mapping[str, Array], clock: Callable[[], float]
 ) -> list[float]:
     """Median seconds of each."""
 
-    def once(program: LoadedProgram) -> float:
+    def once(program: Running) -> float:
         started = clock()
         program.run(inputs)
         return clock() - started

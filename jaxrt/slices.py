@@ -99,3 +99,13 @@ def sliced(
         name: jax.ShapeDtypeStruct((aval.shape[0] // slices, *aval.shape[1:]), aval.dtype)
         for name, aval in avals.items()
     }
+
+
+def whole(
+    avals: Mapping[str, jax.ShapeDtypeStruct], slices: int
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Of the whole batch: those of one slice, with its rows as often."""
+    return {
+        name: jax.ShapeDtypeStruct((aval.shape[0] * slices, *aval.shape[1:]), aval.dtype)
+        for name, aval in avals.items()
+    }
