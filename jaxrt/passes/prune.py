@@ -1,25 +1,25 @@
 """Pruning: channels leave a program with all that hangs on them.
 
-Channel k of a group (`jaxrt.passes.channels`) is dead where each product that sums over the group
-has a zero there on one side: the column of a kernel, its bias, what batch norm makes of both, and
-the row of the next kernel go, and no output changes but by the order of sums. Taking channels that
-are merely small is the same operation, with an error: `weakest` offers them, the budget of a
-compression decides.
+A channel (`jaxrt.passes.channels`) is dead where each equation that sums over it gains nothing
+from it: its value is zero, or its row of weights is, or it is a constant that moves into the sums
+that follow. The column of a kernel, its bias, what batch norm makes of both, and the row of the
+next kernel go, and no output changes but by the order of sums. Taking channels that are merely
+small is the same operation, with an error: the budget of a compression decides.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
-import jax
 import numpy as np
-from jax import lax
-from jax.extend.core import Literal
 
-from jaxrt.passes.channels import Channels, Dim
-from jaxrt.passes.jaxprs import ClosedJaxpr, bind, literal
-from jaxrt.passes.rewrite import evaluate, inline, traced_like
-from jaxrt.passes.rewrite import prune as without_unused
+from jaxrt.passes import smaller
+from jaxrt.passes.channels import Channels, Dim, Exit
+from jaxrt.passes.constants import Constants
+from jaxrt.passes.fills import Fill, Fills, Product, Whole, in_numpy, products
+from jaxrt.passes.known import Known, Value
+from jaxrt.passes.rewrite import inline
 from jaxrt.program import Program
 
 Array = np.ndarray[Any, Any]
@@ -29,122 +29,302 @@ Kept = Mapping[str, Mapping[int, Array]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
-    """Channels that may be taken."""
+    """Channels that are made and used by the same weights, and of which any may be taken."""
 
-    size: int
-    weights: Mapping[str, int]
-    """Weight → its dimension that is these channels."""
+    channels: Array
+    """Their numbers in the Analysis."""
+    weights: Mapping[str, tuple[int, ...]]
+    """Weight → its dimensions that are these channels, among others."""
     ends: tuple[str, ...]
     """Those of `weights` whose products sum over the channels."""
 
+    @property
+    def size(self) -> int:
+        return len(self.channels)
 
-class _Analysis:
-    """A program without calls, its channels, and which of its arguments are what."""
+
+class Analysis:
+    """A program without calls, its channels, and which of them are of which weights."""
 
     def __init__(self, program: Program) -> None:
-        self.closed = inline(program.jaxpr)
+        self.program = dataclasses.replace(program, jaxpr=inline(program.jaxpr))
+        self.closed = self.program.jaxpr
         names = program.weight_names
-        self.jaxpr = self.closed.jaxpr
         self.channels = Channels(self.closed, len(names))
-        self.weights: dict[Any, str] = dict(zip(self.jaxpr.invars, names, strict=False))
-        self.members: dict[Dim, list[Dim]] = {}
-        """Group → dimensions of weights in it."""
-        for variable in self.weights:
-            for dim in range(variable.aval.ndim):
-                if not self.channels.is_fixed((variable, dim)):
-                    self.members.setdefault(self.channels.find((variable, dim)), []).append(
-                        (variable, dim)
-                    )
-
-    def usable(self) -> dict[Dim, list[Dim]]:
-        """Groups that a product ends, and in which no weight comes with two dimensions."""
-        ended = {self.channels.find(e.left) for e in self.channels.exits}
-        return {
-            group: dims
-            for group, dims in self.members.items()
-            if group in ended and len({v for v, _ in dims}) == len(dims)
+        self.products = products(self.program, self.channels)
+        self.exits: dict[int, list[Exit]] = {}
+        """By the identity of the equation."""
+        for end in self.channels.exits:
+            self.exits.setdefault(id(end.eqn), []).append(end)
+        self.named = {(id(p.exit.eqn), p.exit.left): p for p in self.products}
+        invars: Any = self.closed.jaxpr.invars
+        self.dims: dict[tuple[str, int], Array] = {
+            (name, dim): self.channels.of((variable, dim))
+            for name, variable in zip(names, invars, strict=False)
+            for dim in range(variable.aval.ndim)
         }
+        """(weight, dimension) → the channel of each index."""
+        self.open = np.zeros(self.channels.count, bool)
+        """[channel]: it is of a weight, and may be taken."""
+        for found in self.dims.values():
+            self.open[found] = True
+        self.open &= ~self.channels.fixed
+
+    def kept(self, gone: Array) -> dict[str, dict[int, Array]]:
+        """`gone`: [channel] bool."""
+        found: dict[str, dict[int, Array]] = {}
+        for (name, dim), channels in self.dims.items():
+            if gone[channels].any():
+                found.setdefault(name, {})[dim] = np.flatnonzero(~gone[channels])
+        return found
+
+    def gone(self, kept: Kept) -> Array:
+        """[channel] bool. Raises ValueError where dimensions that are tied keep different ones."""
+        found = np.zeros(self.channels.count, bool)
+        asked = {
+            (name, dim): np.isin(np.arange(len(self.dims[name, dim])), indices, invert=True)
+            for name, dims in kept.items()
+            if (name, 0) in self.dims
+            for dim, indices in dims.items()
+        }
+        for (name, dim), goes in asked.items():
+            channels = self.dims[name, dim]
+            if self.channels.fixed[channels[goes]].any():
+                raise ValueError(f"weight {name!r}: dimension {dim} is no channels")
+            found[channels[goes]] = True
+        for (name, dim), goes in asked.items():
+            if not np.array_equal(found[self.dims[name, dim]], goes):
+                raise ValueError(f"weight {name!r}: dimension {dim} keeps other indices")
+        return found
+
+    def with_some(self, gone: Array) -> Array:
+        """`gone` with one channel left in every dimension: many refuse sizes of 0."""
+        gone = gone.copy()
+        sized = [self.channels.of(dim) for dim in self.channels.dims()]
+        while empty := [c[0] for c in sized if len(c) and gone[c].all()]:
+            gone[empty] = False
+        return gone
 
 
 def groups(program: Program) -> tuple[Group, ...]:
-    """Every group whose channels may be taken: ended by products with weights alone."""
-    found = _Analysis(program)
+    """Of channels that are ended by products with weights alone."""
+    return groups_of(Analysis(program))
+
+
+def groups_of(found: Analysis) -> tuple[Group, ...]:
+    ended, ends = _ended(found)
+    dims = list(found.dims)
+    pairs = [
+        np.stack([channels, np.full(len(channels), number)])
+        for number, channels in enumerate(found.dims.values())
+    ]
+    every = np.unique(np.concatenate(pairs, axis=1), axis=1) if pairs else np.zeros((2, 0), int)
+    every = every[:, (found.open & ended)[every[0]]]
+    members: dict[int, list[int]] = {}
+    for channel, number in every.T.tolist():
+        members.setdefault(channel, []).append(number)
+    by: dict[tuple[int, ...], list[int]] = {}
+    for channel, places in members.items():
+        by.setdefault(tuple(places), []).append(channel)
     out = []
-    for group, dims in found.usable().items():
-        exits = [e for e in found.channels.exits if found.channels.find(e.left) == group]
-        ends = [found.weights.get(v) for e in exits for v in (e.left[0], e.right[0])]
-        names = [name for name in ends if name is not None]
-        if len(names) < len(exits):
-            continue  # a product of two activations, or of a kernel that was computed
-        size = dims[0][0].aval.shape[dims[0][1]]
-        weights = {found.weights[v]: dim for v, dim in dims}
-        out.append(Group(size=size, weights=weights, ends=tuple(dict.fromkeys(names))))
-    return tuple(out)
+    for numbers, channels in by.items():
+        weights: dict[str, tuple[int, ...]] = {}
+        for name, dim in (dims[n] for n in numbers):
+            weights[name] = (*weights.get(name, ()), dim)
+        taking = [ends[c] for c in channels]
+        names = tuple(n for n in dict.fromkeys(n for t in taking for n in t) if n in weights)
+        out.append(Group(channels=np.array(channels), weights=weights, ends=names))
+    return tuple(sorted(out, key=lambda group: int(group.channels[0])))
+
+
+def _ended(found: Analysis) -> tuple[Array, dict[int, list[str]]]:
+    """[channel]: something sums over it, and only products with weights; and those weights."""
+    some = np.zeros(found.channels.count, bool)
+    other = np.zeros(found.channels.count, bool)
+    names = {
+        id(variable): name
+        for variable, name in zip(
+            found.closed.jaxpr.invars, found.program.weight_names, strict=False
+        )
+    }
+    ends: dict[int, list[str]] = {}
+    products = {(id(p.exit.eqn), p.exit.left): p.name.rpartition("#")[0] for p in found.products}
+    for end in found.channels.exits:
+        channels = found.channels.of(end.left)
+        name = products.get((id(end.eqn), end.left))
+        if end.is_nested and end.right is not None:
+            name = _weight_inside(found, end, names)
+        (other if name is None else some)[channels] = True
+        for channel in np.unique(channels).tolist() if name else ():
+            ends.setdefault(channel, []).append(name or "")
+    return some & ~other, ends
+
+
+def _weight_inside(found: Analysis, end: Exit, names: Mapping[int, str]) -> str | None:
+    """The weight that a loop's product takes: what shares its sizes and its channels."""
+    for side in (end.right, end.left):
+        assert side is not None
+        variable = side[0]
+        dims = [found.channels.of((variable, d)) for d in range(variable.aval.ndim)]
+        for name in names.values():
+            mine = [c for (n, _), c in found.dims.items() if n == name]
+            if len(mine) == len(dims) and all(map(np.array_equal, mine, dims)):
+                return name
+    return None
 
 
 def dead(program: Program, weights: Mapping[str, Array]) -> dict[str, dict[int, Array]]:
-    """What stays when every dead channel is taken; groups without one are left out."""
-    found = _Analysis(program)
-    kept: dict[str, dict[int, Array]] = {}
+    """What stays when every dead channel is taken; dimensions without one are left out."""
+    found = Analysis(program)
+    return found.kept(_dying(found, weights))
+
+
+def _dying(found: Analysis, weights: Mapping[str, Array]) -> Array:
+    gone = np.zeros(found.channels.count, bool)
     while True:
-        more = _dead_once(found, masked(weights, kept))
-        grown = {name: {**kept.get(name, {}), **dims} for name, dims in more.items()}
-        if not _is_smaller(kept, grown):
-            return kept
-        kept = {**kept, **grown}
+        values = _Ends(found, weights, gone)
+        values.run(weights)
+        if gone.any():
+            values.run(masked(weights, found.kept(gone)), only_weights=True)
+        more = found.with_some(gone | (found.open & ~values.needed()))
+        if not (more & ~gone).any():
+            return gone
+        gone = more
 
 
-def _is_smaller(before: Kept, after: Kept) -> bool:
-    return any(
-        dim not in before.get(name, {}) or len(before[name][dim]) > len(indices)
-        for name, dims in after.items()
-        for dim, indices in dims.items()
-    )
+def constants(program: Program, weights: Mapping[str, Array], kept: Kept) -> dict[str, Fill]:
+    """What dead channels leave in the sums over them, by product."""
+    found = Analysis(program)
+    gone = found.gone(kept)
+    values = _Ends(found, weights, gone)
+    if gone.any():
+        values.run(weights)
+    return values.fills
 
 
-def _dead_once(found: _Analysis, weights: Mapping[str, Array]) -> dict[str, dict[int, Array]]:
-    zeros = _Zeros(found, weights)
-    kept: dict[str, dict[int, Array]] = {}
-    for group, dims in found.usable().items():
-        exits = [e for e in found.channels.exits if found.channels.find(e.left) == group]
-        gone = np.all([zeros.of(*e.left) | zeros.of(*e.right) for e in exits], axis=0)
-        if not gone.any():
-            continue
-        # A dimension of size 0 is refused by too many: the last one stays.
-        stays = np.flatnonzero(~gone) if not gone.all() else np.array([0])
-        for variable, dim in dims:
-            kept.setdefault(found.weights[variable], {})[dim] = stays
-    return kept
+class _Ends:
+    """What sums over channels gain from each."""
+
+    def __init__(self, found: Analysis, weights: Mapping[str, Array], gone: Array) -> None:
+        self._found = found
+        self._gone = gone
+        self._good: dict[tuple[int, Dim], Array] = {}
+        self.fills: dict[str, Fill] = {}
+        invars = found.closed.jaxpr.invars
+        given = {
+            variable: weights[name]
+            for variable, name in zip(invars, found.program.weight_names, strict=False)
+        }
+        self._whole = Whole(found.closed, given)
+
+    def run(self, weights: Mapping[str, Array], *, only_weights: bool = False) -> None:
+        """`only_weights`: what weights' rows alone tell."""
+        self._only = only_weights
+        walk = Constants(self._found.channels, self._watch, self._see)
+        walk.run(self._found.closed, [weights[n] for n in self._found.program.weight_names])
+
+    def needed(self) -> Array:
+        """[channel]: something gains from it."""
+        needed = np.zeros(self._found.channels.count, bool)
+        for end in self._found.channels.exits:
+            good = self._good.get((id(end.eqn), end.left))
+            channels = self._found.channels.of(end.left)
+            needed[channels if good is None else channels[~good]] = True
+        return needed
+
+    def _watch(self, eqn: Any, operands: Sequence[Value], is_nested: bool) -> None:
+        for end in self._found.exits.get(id(eqn), ()):
+            key = (id(eqn), end.left)
+            left = operands[0].along(end.left[1])
+            good = left.zeros() if not self._only else np.zeros(len(left.mask), bool)
+            if end.right is not None:
+                right = operands[1].along(end.right[1])
+                repeat = len(left.mask) // len(right.mask)  # of groups
+                right = Known(np.tile(right.mask, repeat), np.tile(right.values, repeat))
+                good = self._of_product(key, end, left, right, good)
+            if self._only:
+                good = good | self._good.get(key, np.zeros(len(good), bool))
+            self._good[key] = good
+
+    def _of_product(
+        self, key: tuple[int, Dim], end: Exit, left: Known, right: Known, good: Array
+    ) -> Array:
+        product = self._found.named.get(key)
+        if self._only:
+            if end.is_nested:
+                return left.zeros() | right.zeros()
+            if product is None:
+                return good
+            return right.zeros() if product.weight == 1 else left.zeros()
+        good = good | right.zeros()
+        if product is None or not (product.is_exact and product.is_fillable):
+            return good
+        data = left if product.weight == 1 else right
+        known = data.mask & np.isfinite(data.values)
+        goes = self._gone[self._found.channels.of(end.left)] & known & (data.values != 0)
+        if goes.any():
+            self.fills[product.name] = Fill(np.where(goes, data.values, 0))
+        return good | known
+
+    def _see(self, eqn: Any, operands: Sequence[Value], made: Value) -> Value:
+        """With what constants that are gone add to the sums."""
+        for end in self._found.exits.get(id(eqn), ()):
+            product = self._found.named.get((id(eqn), end.left))
+            if product is not None and (fill := self.fills.get(product.name)) is not None:
+                made = self._filled(product, fill, made)
+        return made
+
+    def _filled(self, product: Product, fill: Fill, made: Value) -> Value:
+        weight = in_numpy(lambda: self._whole(product.exit.eqn.invars[product.weight]))
+        added = product.sums(weight, fill.values)
+        goes = self._gone[self._found.channels.of(product.data)]
+        left = np.moveaxis(weight, product.dim, 0)[~goes]
+        shown = np.moveaxis(left, 0, product.dim)
+        rest = product.sums(np.abs(shown), np.ones(shown.shape[product.dim], shown.dtype)) == 0
+        dims = {}
+        for dim in range(len(made.shape)):
+            if added.shape[dim] == made.shape[dim] > 1:
+                rows = np.moveaxis(added, dim, 0).reshape(made.shape[dim], -1)
+                zeros = np.moveaxis(rest, dim, 0).reshape(made.shape[dim], -1).all(axis=1)
+                dims[dim] = Known(zeros & (rows == rows[:, :1]).all(axis=1), rows[:, 0])
+        return dataclasses.replace(made, dims=dims, uniform=None)
 
 
 def weakest(
     program: Program, weights: Mapping[str, Array], share: float
 ) -> dict[str, dict[int, Array]]:
-    """What stays when `share` of each group's channels go, those of the smallest norms.
+    """What stays when `share` of each group's channels go, those of the smallest norms."""
+    found = Analysis(program)
+    gone = np.zeros(found.channels.count, bool)
+    for group in groups_of(found):
+        order = group.channels[np.argsort(norms(found, group, weights), kind="stable")]
+        gone[order[: min(group.size - 1, int(group.size * share))]] = True
+    return found.kept(gone)
 
-    A channel's norm is the product of its L2 norms in all the weights of its group: what it can
-    add to the sums that end it.
-    """
-    kept: dict[str, dict[int, Array]] = {}
-    for group in groups(program):
-        score = np.ones(group.size)
-        for name, dim in group.weights.items():
-            if weights[name].ndim > 1:  # kernels; the zero of a bias says nothing
-                rows = np.moveaxis(weights[name], dim, 0).reshape(group.size, -1)
-                score *= np.linalg.norm(rows.astype(np.float64), axis=1)
-        count = max(1, group.size - int(group.size * share))
-        stays = np.sort(np.argsort(-score, kind="stable")[:count])
-        if count < group.size:
-            for name, dim in group.weights.items():
-                kept.setdefault(name, {})[dim] = stays
-    return kept
+
+def norms(found: Analysis, group: Group, weights: Mapping[str, Array]) -> Array:
+    """[group's channels]: the product of a channel's L2 norms in all the weights of its group,
+    which is what it can add to the sums that end it."""
+    score = np.ones(group.size)
+    for name, dims in group.weights.items():
+        if weights[name].ndim < 2:  # the zero of a bias says nothing
+            continue
+        for dim in dims:
+            rows = np.moveaxis(weights[name], dim, 0).reshape(weights[name].shape[dim], -1)
+            squares = (rows.astype(np.float64) ** 2).sum(axis=1)
+            summed = np.zeros(found.channels.count)
+            np.add.at(summed, found.dims[name, dim], squares)
+            score *= np.sqrt(summed[group.channels])
+    return score
 
 
 def masked(weights: Mapping[str, Array], kept: Kept) -> dict[str, Array]:
     """The weights with zeros where channels go: the unpruned program then gives what the pruned
-    one will."""
+    one will, where channels leave nothing in the sums over them."""
     found = dict(weights)
     for name, dims in kept.items():
+        if name not in found:
+            continue
         array = np.array(found[name])
         for dim, indices in dims.items():
             gone = np.setdiff1d(np.arange(array.shape[dim]), indices)
@@ -153,163 +333,13 @@ def masked(weights: Mapping[str, Array], kept: Kept) -> dict[str, Array]:
     return found
 
 
-def apply(program: Program, kept: Kept) -> Program:
+def apply(program: Program, kept: Kept, fills: Fills = MappingProxyType({})) -> Program:
     """The same program on slices of its weights: `jaxrt.passes.prepare` then stores the slices.
 
-    Raises ValueError where members of a group keep different indices.
+    Raises ValueError where dimensions that are tied keep different indices.
     """
-    found = _Analysis(program)
-    stays: dict[Dim, Array] = {}
-    for variable, name in found.weights.items():
-        for dim, indices in kept.get(name, {}).items():
-            group = found.channels.find((variable, dim))
-            if found.channels.is_fixed(group):
-                raise ValueError(f"weight {name!r}: dimension {dim} is no channels")
-            if not np.array_equal(stays.setdefault(group, indices), indices):
-                raise ValueError(f"weight {name!r}: dimension {dim} keeps other indices")
-    if not stays:
+    found = Analysis(program)
+    gone = found.gone(kept)
+    if not gone.any():
         return program
-    whole = ClosedJaxpr(found.jaxpr, found.closed.consts)
-
-    def function(*arguments: Any) -> list[Any]:
-        cut = _Cut(found.channels, stays)
-        given = [
-            cut.sliced(variable, value)
-            for variable, value in zip(found.jaxpr.invars, arguments, strict=True)
-        ]
-        consts = zip(found.jaxpr.constvars, whole.consts, strict=True)
-        smaller = ClosedJaxpr(found.jaxpr, [cut.sliced(v, c) for v, c in consts])
-        return evaluate(smaller, given, cut.bind)
-
-    with jax.enable_x64(True):
-        closed = without_unused(traced_like(program.jaxpr, function))
-    return dataclasses.replace(program, jaxpr=closed)
-
-
-class _Cut:
-    """Equations at their smaller sizes."""
-
-    def __init__(self, channels: Channels, stays: Mapping[Dim, Array]) -> None:
-        self._channels = channels
-        self._stays = stays
-
-    def shape(self, atom: Any) -> tuple[int, ...]:
-        """What is left of it."""
-        if isinstance(atom, Literal):
-            return tuple(np.shape(literal(atom)))
-        found = (self._stays.get(self._channels.find((atom, d))) for d in range(atom.aval.ndim))
-        return tuple(
-            size if indices is None else len(indices)
-            for size, indices in zip(atom.aval.shape, found, strict=True)
-        )
-
-    def sliced(self, variable: Any, value: Any) -> Any:
-        for dim in range(variable.aval.ndim):
-            indices = self._stays.get(self._channels.find((variable, dim)))
-            if indices is not None:
-                value = _taken(value, dim, indices)
-        return value
-
-    def bind(self, eqn: Any, operands: list[Any]) -> list[Any]:
-        params = dict(eqn.params)
-        name = eqn.primitive.name
-        if name in ("broadcast_in_dim", "iota"):
-            params["shape"] = self.shape(eqn.outvars[0])
-        elif name == "reshape":
-            params["new_sizes"] = self.shape(eqn.outvars[0])
-        elif name == "slice":
-            params["limit_indices"] = self._limits(eqn, params["limit_indices"])
-        elif name in ("dynamic_slice", "gather"):
-            params["slice_sizes"] = self._limits(eqn, params["slice_sizes"])
-        elif name == "conv_general_dilated" and params["feature_group_count"] > 1:
-            feature = params["dimension_numbers"].lhs_spec[1]
-            if params["feature_group_count"] == eqn.invars[0].aval.shape[feature]:
-                params["feature_group_count"] = self.shape(eqn.invars[0])[feature]
-        return bind(eqn.primitive, operands, params)
-
-    def _limits(self, eqn: Any, limits: Sequence[int]) -> tuple[int, ...]:
-        """Of the dimensions that became smaller: all of what is left."""
-        before, after = eqn.invars[0].aval.shape, self.shape(eqn.invars[0])
-        return tuple(
-            limit if old == new else new
-            for limit, old, new in zip(limits, before, after, strict=True)
-        )
-
-
-def _taken(value: Any, dim: int, indices: Array) -> Any:
-    """As slices where the indices allow few; else rows of a gather."""
-    if len(indices) == indices[-1] - indices[0] + 1:
-        return lax.slice_in_dim(value, int(indices[0]), int(indices[-1]) + 1, axis=dim)
-    return jax.numpy.take(value, indices.astype(np.int32), axis=dim, mode="clip")
-
-
-_BOTH = frozenset({"add", "add_any", "sub", "max", "min", "select_n", "concatenate", "pad"})
-_EITHER = frozenset({"mul", "dot_general", "conv_general_dilated"})
-_NAMES = """
-abs neg sign floor ceil round sqrt cbrt square erf sin sinh asin asinh tan tanh atan atanh expm1
-log1p convert_element_type copy copy_p name stop_gradient reduce_precision transpose
-broadcast_in_dim reshape squeeze expand_dims reduce_sum reduce_max reduce_min reduce_window_max
-reduce_window_min reduce_window_sum slice dynamic_slice
-"""
-_FIRST = frozenset(_NAMES.split())
-"""What gives 0 where all, one or the first of its operands is 0."""
-
-
-class _Zeros:
-    """Where values are zero for whatever finite inputs, along their channels."""
-
-    def __init__(self, found: _Analysis, weights: Mapping[str, Array]) -> None:
-        self._channels = found.channels
-        self._known: dict[Dim, Array] = {}
-        self._scalars: dict[Any, bool] = {}
-        for variable, name in found.weights.items():
-            self._take(variable, weights[name])
-        for variable, value in zip(found.jaxpr.constvars, found.closed.consts, strict=True):
-            self._take(variable, np.asarray(value))
-        for eqn in found.jaxpr.eqns:
-            if len(eqn.outvars) == 1:
-                self._follow(eqn)
-
-    def of(self, atom: Any, dim: int) -> Array:
-        """[channels] bool."""
-        missing = np.zeros(atom.aval.shape[dim], bool)
-        return missing if isinstance(atom, Literal) else self._known.get((atom, dim), missing)
-
-    def _take(self, variable: Any, array: Array) -> None:
-        if array.ndim == 0:
-            self._scalars[variable] = not array.any()
-        for dim in range(array.ndim):
-            if not self._channels.is_fixed((variable, dim)):
-                others = tuple(d for d in range(array.ndim) if d != dim)
-                self._known[(variable, dim)] = ~(array != 0).any(axis=others)
-
-    def _follow(self, eqn: Any) -> None:
-        name, (out,) = eqn.primitive.name, eqn.outvars
-        operands = eqn.invars
-        if name == "select_n":
-            operands = operands[1:]
-        elif name in _FIRST:
-            operands = operands[:1]
-        elif name not in _BOTH | _EITHER:
-            return
-        if not out.aval.shape:
-            self._scalars[out] = False
-        for dim in range(out.aval.ndim):
-            if self._channels.is_fixed((out, dim)):
-                continue
-            found = [self._operand(atom, (out, dim)) for atom in operands]
-            join = np.any if name in _EITHER else np.all
-            self._known[(out, dim)] = join(found, axis=0)
-
-    def _operand(self, atom: Any, channel: Dim) -> Array:
-        """Where an operand is zero along the channels of a result; a scalar: everywhere or not."""
-        size = channel[0].aval.shape[channel[1]]
-        if isinstance(atom, Literal):
-            return np.full(size, not literal(atom).any())
-        if not atom.aval.shape:
-            return np.full(size, self._scalars.get(atom, False))
-        group = self._channels.find(channel)
-        dims = [d for d in range(atom.aval.ndim) if self._channels.find((atom, d)) == group]
-        if len(dims) != 1:
-            return np.zeros(size, bool)
-        return self.of(atom, dims[0])
+    return smaller.without(found.program, found.channels, gone, found.products, fills)
