@@ -76,7 +76,7 @@ def measure(
             old = _float(job, before[key], index)
             entry = compiled[key].entries[index]
             file = job.writer.file(entry.executable.file) if entry.executable else None
-            if file is None or new.programs[index].random:
+            if file is None:
                 continue
             mine = _loaded(
                 job,
@@ -99,9 +99,10 @@ def measure(
 
 
 def _ends(programs: Sequence[Converted]) -> list[int]:
-    """The programs of the fewest and of the most rows."""
-    order = sorted(range(len(programs)), key=lambda i: programs[i].planned.batch or 0)
-    return list(dict.fromkeys([order[0], order[-1]]))
+    """The programs of the fewest and of the most rows, of those that draw nothing."""
+    still = [index for index, program in enumerate(programs) if not program.random]
+    order = sorted(still, key=lambda i: programs[i].planned.batch or 0)
+    return list(dict.fromkeys([*order[:1], *order[-1:]]))
 
 
 def _float(job: emit.Job, converted: ConvertedSignature, index: int) -> Running:
@@ -130,8 +131,10 @@ def _loaded(
         outputs=outputs,
         target=job.target,
     )
+    if times == 1:
+        return one
     whole = (slices.whole(inputs, times), slices.whole(outputs, times))
-    return slices.Sliced(one, times, inputs=whole[0], outputs=whole[1]) if times > 1 else one
+    return slices.Sliced(one, times, inputs=whole[0], outputs=whole[1])
 
 
 def _inputs(program: Converted) -> dict[str, Array]:
