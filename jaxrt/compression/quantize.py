@@ -1,6 +1,7 @@
 """The numerics of every scheme: floats → few bits and scales, and back.
 
-All symmetric, as matrix units multiply without zero points: w ≈ q * scale, and a zero stays zero.
+All without zero points, as matrix units multiply: w ≈ q * scale, and a zero stays zero.
+`jaxrt.compression.scales` finds the scales.
 """
 
 import dataclasses
@@ -13,15 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxrt.compression.scales import INT4, absolute, fitted, quotients, spread, stored
 from jaxrt.compression.schemes import GROUP, Scheme
 
 Array = np.ndarray[Any, Any]
 
+INT8 = np.dtype(np.int8)
 FP8 = np.dtype(jnp.float8_e4m3fn)
 BF16 = np.dtype(jnp.bfloat16)
 F32 = np.dtype(np.float32)
 
-LARGEST = {Scheme.INT8: 127.0, Scheme.W8A8: 127.0, Scheme.INT4: 7.0, Scheme.FP8: 448.0}
+LARGEST = {Scheme.INT8: 127.0, Scheme.W8A8: 127.0, Scheme.FP8: 448.0}
 """Of the quantized values; the lowest integer is left out, so that -w becomes -q."""
 
 
@@ -50,9 +53,9 @@ def encode(weights: Any, form: Form) -> tuple[Any, ...]:
         return (lax.convert_element_type(weights, BF16),)
     if form.scheme is Scheme.INT4:
         return _encode_int4(weights, form)
-    scale = _scale(weights, form.axes, LARGEST[form.scheme])
+    scale = absolute(weights, form.axes, LARGEST[form.scheme])
     if form.is_table:
-        scale = lax.convert_element_type(scale, BF16)
+        scale = stored(scale)
     return _rounded(weights, scale, form.scheme), scale
 
 
@@ -61,13 +64,13 @@ def decode(parts: Sequence[Any], form: Form, shape: Sequence[int]) -> Any:
     if form.scheme is Scheme.INT4:
         return _decode_int4(parts, form, shape)
     values = lax.convert_element_type(parts[0], F32)
-    return values if len(parts) == 1 else lax.mul(values, _spread(parts[1], shape))
+    return values if len(parts) == 1 else lax.mul(values, spread(parts[1], shape))
 
 
 def rows(values: Any, axes: Sequence[int], scheme: Scheme) -> tuple[Any, Any]:
     """Activations [...] → (few bits, scales f32 of size 1 along `axes`), found at run time."""
     values = lax.convert_element_type(values, F32)
-    scale = _scale(values, tuple(axes), LARGEST[scheme])
+    scale = absolute(values, axes, LARGEST[scheme])
     return _rounded(values, scale, scheme), scale
 
 
@@ -87,32 +90,19 @@ def nbytes(shape: Sequence[int], form: Form) -> int:
 
 def unpack(packed: Any) -> tuple[Any, Any]:
     """uint8[...] → the lower and upper four bits, as int8[...] from -8 to 7."""
-    both = lax.bitcast_convert_type(packed, np.dtype(np.int8))
+    both = lax.bitcast_convert_type(packed, INT8)
     four = lax.full_like(both, 4)
     low = lax.shift_right_arithmetic(lax.shift_left(both, four), four)
     return low, lax.shift_right_arithmetic(both, four)
 
 
-def _scale(values: Any, axes: Sequence[int], largest: float) -> Any:
-    """f32, of size 1 along `axes`; 1 where all is zero."""
-    most = jnp.max(jnp.abs(values), axis=tuple(axes), keepdims=True)
-    scale = lax.div(most, lax.full_like(most, largest))
-    return lax.select(lax.eq(scale, lax.full_like(scale, 0)), lax.full_like(scale, 1), scale)
-
-
 def _rounded(values: Any, scale: Any, scheme: Scheme) -> Any:
-    by = _spread(scale, values.shape)
-    largest = lax.full_like(values, LARGEST[scheme])
-    ratio = lax.clamp(lax.neg(largest), lax.div(values, by), largest)
-    if scheme is Scheme.FP8:
-        return lax.convert_element_type(ratio, FP8)
-    whole = lax.round(ratio, lax.RoundingMethod.TO_NEAREST_EVEN)
-    return lax.convert_element_type(whole, np.dtype(np.int8))
-
-
-def _spread(scale: Any, shape: Sequence[int]) -> Any:
-    wide = lax.convert_element_type(scale, F32)
-    return lax.broadcast_in_dim(wide, tuple(shape), tuple(range(len(shape))))
+    largest = LARGEST[scheme]
+    if scheme is not Scheme.FP8:
+        return lax.convert_element_type(quotients(values, scale, (-largest, largest)), INT8)
+    ratio = lax.div(values, spread(scale, values.shape))
+    bound = lax.full_like(ratio, largest)
+    return lax.convert_element_type(lax.clamp(lax.neg(bound), ratio, bound), FP8)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -154,8 +144,8 @@ def _encode_int4(weights: Any, form: Form) -> tuple[Any, Any]:
         edges = [(0, missing, 0), *((0, 0, 0) for _ in grouped.others)]
         flat = lax.pad(flat, np.zeros((), F32), edges)
     values = lax.reshape(flat, (grouped.groups, grouped.size, *grouped.others))
-    scale = lax.convert_element_type(_scale(values, (1,), LARGEST[Scheme.INT4]), BF16)
-    whole = _rounded(values, scale, Scheme.INT4)
+    scale = fitted(values, 1)
+    whole = lax.convert_element_type(quotients(values, scale, INT4), INT8)
     low, high = jnp.split(whole, 2, axis=1)
     four = lax.full_like(low, 4)
     both = lax.bitwise_or(lax.bitwise_and(low, lax.full_like(low, 15)), lax.shift_left(high, four))
@@ -169,7 +159,7 @@ def _encode_int4(weights: Any, form: Form) -> tuple[Any, Any]:
 def decode_rows(packed: Any, scale: Any, width: int) -> Any:
     """Of int4: uint8[..., groups, size / 2], bf16[..., groups, 1] → f32[..., width]."""
     values = lax.convert_element_type(jnp.concatenate(unpack(packed), axis=-1), F32)
-    found = lax.mul(values, _spread(scale, values.shape))
+    found = lax.mul(values, spread(scale, values.shape))
     flat = lax.reshape(found, (*found.shape[:-2], found.shape[-2] * found.shape[-1]))
     return lax.slice_in_dim(flat, 0, width, axis=flat.ndim - 1)
 
@@ -181,7 +171,7 @@ def _decode_int4(parts: Sequence[Any], form: Form, shape: Sequence[int]) -> Any:
         back = np.argsort(_table_order(packed.ndim)).tolist()
         packed, scale = (lax.transpose(p, back) for p in (packed, scale))
     values = lax.convert_element_type(jnp.concatenate(unpack(packed), axis=1), F32)
-    flat = lax.mul(values, _spread(scale, values.shape))
+    flat = lax.mul(values, spread(scale, values.shape))
     flat = lax.reshape(flat, (grouped.groups * grouped.size, *grouped.others))
     flat = lax.slice_in_dim(flat, 0, grouped.terms, axis=0)
     wide = lax.reshape(flat, tuple(shape[d] for d in grouped.order))

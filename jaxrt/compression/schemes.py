@@ -25,7 +25,7 @@ class Scheme(enum.Enum):
     INT8 = "int8"
     """Symmetric weights from -127 to 127, a scale for each output channel or row of a table."""
     INT4 = "int4"
-    """Symmetric weights from -7 to 7, two a byte, a bfloat16 scale for each group of terms."""
+    """Weights from -8 to 7, two a byte, a bfloat16 scale of either sign for each group of terms."""
     W8A8 = "w8a8"
     """Weights as INT8; activations too, by a scale found for each row at each request."""
     FP8 = "fp8"
