@@ -1,7 +1,7 @@
 """Programs to be sharded, and what runs every plan of them on eight emulated devices.
 
-`python mesh_programs.py NAME TOPOLOGY` prints a line of JSON for each plan; the number of devices
-has to be known before JAX starts, so tests run it as a process.
+`python mesh_programs.py NAME TOPOLOGY [SCHEME]` prints a line of JSON for each plan; the number of
+devices has to be known before JAX starts, so tests run it as a process.
 """
 
 import collections
@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,10 @@ CASES: Mapping[str, tuple[Callable[..., Any], Mapping[str, tuple[int, ...]], Any
 }
 
 
+IN_FEW_BITS = {"tables": {f"table{n}": (80_000, 16) for n in range(4)}}
+"""Tables that are worth splitting in int8 too."""
+
+
 def program(name: str, batch: int = _BATCH) -> Program:
     return larger(name, {}, batch)
 
@@ -176,17 +180,39 @@ def arguments(found: Program) -> list[np.ndarray[Any, Any]]:
     return made
 
 
-def main(name: str, topology: str) -> None:
+def _held(found: Program, given: Sequence[Any], scheme: str) -> tuple[Program, list[Any]]:
+    """The program with its weights by one scheme, as TPUs compute with them, and what it takes."""
+    from jaxrt.compression import rewrite
+    from jaxrt.compression.schemes import parse_rule
+    from jaxrt.passes import prepare
+    from jaxrt.target import Target
+
+    kind = "TPU v5 lite"
+    tpu = Target(platform="tpu", device_kind=kind, num_devices=8, fingerprint="", features="")
+    held, _ = rewrite.apply(found, [parse_rule(f".*={scheme}")], tpu)
+    split = prepare.split(held)
+    *weights, x = given
+    named = dict(zip(found.weight_names, weights, strict=True))
+    return split.apply, [*prepare.run_prepare(split, named).values(), x]
+
+
+def main(name: str, topology: str, scheme: str = "") -> None:
     from jaxrt.tpu import collectives
     from jaxrt.tpu.apply import mesh_of, sharded
     from jaxrt.tpu.plan import plans
     from jaxrt.tpu.topology import parse
 
-    found = program(name)
+    found = larger(name, IN_FEW_BITS.get(name, {})) if scheme else program(name)
     given = arguments(found)
+    if scheme:
+        found, given = _held(found, given, scheme)
     wanted = np.asarray(jax.jit(jaxpr_as_fun(found.jaxpr))(*given)[0])
     total = sum(a.size * a.dtype.itemsize for a in found.weight_avals)
-    for plan in plans(found, parse(topology), bf16=False):
+    chosen = plans(found, parse(topology), bf16=False)
+    if scheme:  # of each mesh that splits weights the plan that splits most
+        most = sorted(chosen, key=lambda plan: -plan.weight_bytes)
+        chosen = list({plan.mesh: plan for plan in most if plan.mesh.model > 1}.values())
+    for plan in chosen:
         laid_out = sharded(found, plan, mesh_of(plan.mesh, jax.devices()))
         compiled = laid_out.jit().lower(*found.avals).compile()
         placed = [jax.device_put(a, s) for a, s in zip(given, laid_out.arguments, strict=True)]
@@ -204,11 +230,14 @@ def main(name: str, topology: str) -> None:
         print(json.dumps(line), flush=True)
 
 
-def run(name: str, topology: str) -> list[dict[str, Any]]:
-    """Every plan of one program, run in a process with eight devices."""
+def run(name: str, topology: str, *scheme: str) -> list[dict[str, Any]]:
+    """Every plan of one program, run in a process with eight devices.
+
+    With a scheme: its weights by that, and a plan for each mesh that splits them.
+    """
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     done = subprocess.run(
-        [sys.executable, str(Path(__file__)), name, topology],
+        [sys.executable, str(Path(__file__)), name, topology, *scheme],
         env=environment,
         capture_output=True,
         text=True,

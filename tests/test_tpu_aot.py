@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 from jax import lax
 
+from jaxrt.compression import rewrite
+from jaxrt.compression.schemes import parse_rule
 from jaxrt.errors import DeviceError
+from jaxrt.passes import prepare
 from jaxrt.program import Program
 from jaxrt.tpu import aot
 from jaxrt.tpu.chips import TPUS
 from jaxrt.tpu.plan import Plan, plans
+from jaxrt.tpu.targets import elsewhere
 from jaxrt.tpu.topology import parse
 
 program = functools.cache(mesh_programs.program)
@@ -82,6 +86,20 @@ def test_tables_of_forty_gigabytes_fit_eight_chips() -> None:
     compiled = aot.compile_for(huge, plan, topology)
     held = compiled.stats.argument_bytes + compiled.stats.temp_bytes
     assert weights / 8 < held < 0.9 * TPUS["v5e"].memory_bytes
+
+
+def test_tables_of_forty_gigabytes_fit_one_chip_in_int8() -> None:
+    tables = {f"table{n}": (39_062_496, 64) for n in range(4)}
+    huge = mesh_programs.larger("tables", {**tables, "top": (272, 512)})
+    topology = parse("v5e:1x1")
+    with pytest.raises(DeviceError, match=r"here it fits with weights in int8 or int4"):
+        plans(huge, topology, bf16=True)
+    held, _ = rewrite.apply(huge, [parse_rule(".*=int8")], elsewhere(topology))
+    small = prepare.split(held).apply
+    (plan,) = plans(small, topology, bf16=True)
+    assert plan.weight_bytes < 0.26 * 40e9
+    stats = aot.compile_for(small, plan, topology).stats
+    assert plan.weight_bytes < stats.argument_bytes < 1.05 * plan.weight_bytes
 
 
 def test_a_missing_compiler_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,18 @@ def test_every_plan_gives_the_numbers_of_one_device(name: str, slice_: str) -> N
         assert line["held"] == pytest.approx(line["share"], rel=0.01), line
 
 
+@pytest.mark.parametrize(
+    ("name", "scheme"), [("encoder", "int8"), ("encoder", "int4"), ("tables", "int8")]
+)
+def test_weights_in_few_bits_give_the_numbers_of_one_device(name: str, scheme: str) -> None:
+    found = mesh_programs.run(name, "v5e:2x2", scheme)
+    assert {line["mesh"] for line in found} == {"2×2", "1×4"}
+    for line in found:
+        assert line["error"] < 2e-5, line
+        assert line["held"] == pytest.approx(line["share"], rel=0.01), line
+    assert min(line["share"] for line in found) < 0.3
+
+
 @pytest.mark.parametrize("slice_", ["v5e:2x2", "v5e:2x4"])
 def test_a_batch_split_exchanges_nothing(slice_: str) -> None:
     for name in mesh_programs.CASES:

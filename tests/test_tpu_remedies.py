@@ -6,11 +6,15 @@ import re
 import mesh_programs
 import pytest
 
+from jaxrt.compression import rewrite
+from jaxrt.compression.schemes import parse_rule
 from jaxrt.errors import DeviceError
 from jaxrt.mesh import MeshShape
+from jaxrt.passes import prepare
 from jaxrt.program import Program
 from jaxrt.tpu.plan import ROOM, plans
 from jaxrt.tpu.remedies import remedies
+from jaxrt.tpu.targets import elsewhere
 from jaxrt.tpu.topology import Topology, parse
 
 GIB = 1 << 30
@@ -72,6 +76,29 @@ def _helps(program: Program, topology: Topology, rest: float = 0.0) -> str:
         for name, aval in zip(program.weight_names, program.weight_avals, strict=True)
     }
     return remedies(program, whole, MeshShape().sizes, topology, share=ROOM, rest=rest)
+
+
+@pytest.mark.parametrize(
+    ("gib", "scheme", "helps"),
+    [
+        (64.0, "int8", "here it fits with weights in int4 (--com"),
+        (200.0, "int4", "not even weights"),
+    ],
+)
+def test_bits_that_weights_are_in_already_are_no_help(gib: float, scheme: str, helps: str) -> None:
+    topology = parse("v5e:1x1")
+    held, _ = rewrite.apply(_tables(gib), [parse_rule(f"table={scheme}")], elsewhere(topology))
+    with pytest.raises(DeviceError, match=re.escape(helps)):
+        plans(prepare.split(held).apply, topology, bf16=False)
+
+
+@pytest.mark.parametrize(("gib", "scheme"), [(28.0, "bf16"), (55.0, "int8"), (100.0, "int4")])
+def test_the_bits_that_are_named_have_a_plan(gib: float, scheme: str) -> None:
+    assert f"{scheme} " in _said(gib, "v5e:1x1").partition("weights in ")[2]
+    topology = parse("v5e:1x1")
+    held, _ = rewrite.apply(_tables(gib), [parse_rule(f"table={scheme}")], elsewhere(topology))
+    (plan,) = plans(prepare.split(held).apply, topology, bf16=False)
+    assert plan.weight_bytes > 0.75 * topology.device_bytes
 
 
 def test_what_a_call_takes_beside_the_weights_counts() -> None:

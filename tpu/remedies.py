@@ -12,8 +12,10 @@ from jaxrt.tpu.topology import Topology, known_chips, listed
 
 FEWER_BITS: Mapping[str, float] = {"bf16": 16, "int8": 8, "int4": 4}
 """Scheme of `--compress` → bits of an element, without scales."""
+SMALLER = 0.9
+"""Of what weights take: a scheme that does not get below is the one they are in."""
 GROUP = 64
-"""Elements that share a float32 scale below 16 bits: int4's, and about a row of a small table."""
+"""Elements that share a bfloat16 scale below 16 bits: int4's, and about a row of a small table."""
 
 
 def remedies(
@@ -56,24 +58,28 @@ def _fitting_bits(
     room: float,
     scale: float,
 ) -> list[str]:
-    """The schemes whose weights fit a device, split as they are."""
-    found = []
-    for scheme, bits in FEWER_BITS.items():
-        held = sum(
+    """The schemes that make weights smaller, and whose weights fit a device, split as they are."""
+
+    def held(bits: float | None) -> float:
+        return sum(
             _nbytes(aval, scale, bits) / math.prod(sizes[axis] for axis in layouts[name] if axis)
             for name, aval in weights.items()
         )
-        if held <= room:
-            found.append(scheme)
-    return found
+
+    most = min(room, SMALLER * held(None))
+    return [scheme for scheme, bits in FEWER_BITS.items() if held(bits) <= most]
 
 
 def _nbytes(aval: Any, scale: float, bits: float | None = None) -> float:
-    """Of an array; `bits`: of its elements, where it is one of many floats in a few dimensions."""
+    """Of an array; `bits`: of its elements, where it is one of many numbers in a few dimensions.
+
+    Bytes without a sign are two of int4, and have no smaller form.
+    """
     plain = aval.size * aval.dtype.itemsize * scale
-    if bits is None or len(aval.shape) < 2 or not jnp.issubdtype(aval.dtype, jnp.floating):
+    kinds = (jnp.floating, jnp.int8)
+    if bits is None or len(aval.shape) < 2 or not any(jnp.issubdtype(aval.dtype, k) for k in kinds):
         return float(plain)
-    scales = 0 if bits >= 16 else 4 * aval.size / GROUP
+    scales = 0 if bits >= 16 else 2 * aval.size / GROUP
     return float(min(plain, aval.size * bits / 8 + scales))
 
 
