@@ -168,6 +168,29 @@ def _looping(table: Array, first: Array, kernel: Array, ids: Array) -> list[Arra
     return [lax.cond(ids[0, 0] > 5, lambda x: x @ wide[:, :32].T, lambda x: x[:, :8], state)]
 
 
+def _scanning(table: Array, first: Array, kernel: Array, ids: Array) -> list[Array]:
+    """A weight as a constant of a scan, and one that it runs over."""
+
+    def body(state: Array, row: Array) -> tuple[Array, None]:
+        return jnp.tanh(state @ first @ first.T) + row[None, :], None
+
+    state, _ = lax.scan(body, table[ids[:, 0]] * kernel[0, 0, 0], table)
+    return [state]
+
+
+def test_weights_are_known_inside_scans() -> None:
+    program = Program(
+        signature="s",
+        jaxpr=jax.make_jaxpr(_scanning)(*WEIGHTS.values(), IDS),
+        weight_names=tuple(WEIGHTS),
+        input_names=("ids",),
+        output_names=("y",),
+    )
+    for pattern, kept in (("^first$", 2), ("^kernel$", 0)):
+        rounding = Rounding(precision=Precision.BF16, kept=(pattern,))
+        assert apply(program, rounding, "tpu").kept == kept, pattern
+
+
 def test_weights_are_known_inside_loops_and_branches() -> None:
     program = Program(
         signature="s",

@@ -10,6 +10,7 @@ from typing import Any
 from jax.extend.core import Literal
 
 from jaxrt.passes.jaxprs import RANDOM, ClosedJaxpr, close, nested
+from jaxrt.passes.rows_control import scan_counts
 
 Names = frozenset[str]
 NONE: Names = frozenset()
@@ -56,8 +57,8 @@ def _bodies(eqn: Any) -> Iterator[tuple[Any, list[Any]]]:
             for branch in params["branches"]:
                 yield close(branch).jaxpr, atoms[1:]
         case "scan":
-            body, first = close(params["jaxpr"]).jaxpr, params["num_consts"]
-            last = first + params["num_carry"]
+            body, (first, count) = close(params["jaxpr"]).jaxpr, scan_counts(eqn)
+            last = first + count
             carried = _kept(body, first, atoms[first:last])
             yield body, [*atoms[:first], *carried, *atoms[last:]]
         case "while":
