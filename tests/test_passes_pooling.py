@@ -48,6 +48,12 @@ CASES: dict[str, tuple[Any, ...]] = {
         ((1, 2, 3, 1), (1, 5, 1, 1), "VALID"),
         {"window_dilation": (1, 3, 2, 1)},
     ),
+    "large": ((2, 16, 20, 3), ((1, 6, 5, 1), (1, 5, 4, 1), "SAME")),
+    "large, dilated": (
+        (1, 19, 12, 2),
+        ((1, 7, 6, 1), (1, 2, 1, 1), "VALID"),
+        {"window_dilation": (1, 2, 1, 1)},
+    ),
     "1-D": ((2, 9, 4), ((1, 4, 1), (1, 3, 1), "SAME")),
 }
 
@@ -63,7 +69,7 @@ def test_windows_as_slices_give_the_same(name: str, kind: str, dtype: str) -> No
     sliced, count = pooling.slice_windows(found)
     assert count == 1
     assert not [e for e in sliced.jaxpr.jaxpr.eqns if "window" in e.primitive.name]
-    np.testing.assert_allclose(run(sliced, x), run(found, x), rtol=2e-6, atol=1e-6)
+    np.testing.assert_allclose(run(sliced, x), run(found, x), rtol=2e-6, atol=4e-6)
 
 
 def test_nan_spreads_in_both() -> None:
@@ -78,7 +84,7 @@ def test_nan_spreads_in_both() -> None:
 @pytest.mark.parametrize(
     ("shape", "dtype", "window"),
     [
-        ((1, 40, 40, 2), "float32", ((1, 7, 7, 1), (1, 7, 7, 1), "VALID")),
+        ((1, 70, 3), "float32", ((1, 65, 1), (1, 65, 1), "VALID")),
         ((1, 4, 4, 2), "int32", ((1, 2, 2, 1), (1, 2, 2, 1), "VALID")),
         ((1, 2, 8, 8), "float32", ((1, 1, 2, 2), (1, 1, 2, 2), "VALID")),
         ((4, 8), "float32", ((1, 2), (1, 2), "VALID")),
