@@ -2,33 +2,47 @@
 TensorFlow."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from jaxrt.compression import pays, quantize, search
-from jaxrt.compression.errors import OutputError, errors
+from jaxrt.compression import pays, quantize, search, switches
+from jaxrt.compression.errors import OutputError
 from jaxrt.compression.forms import form_of
 from jaxrt.compression.goals import Goal, Wanted
 from jaxrt.compression.layers import Layer
 from jaxrt.compression.quantize import Form
 from jaxrt.compression.schemes import Scheme, supported
 from jaxrt.compression.search import Option
-from jaxrt.converters import bases, reached, sensitivity
+from jaxrt.converters import bases, reached
 from jaxrt.converters.bases import Base
 from jaxrt.converters.calibrating import Data
 from jaxrt.converters.conversion import ConvertedSignature
 from jaxrt.converters.division import Divided
 from jaxrt.converters.emit import Job
-from jaxrt.converters.runner import Answers, Runner
-from jaxrt.converters.sensitivity import Chosen, Trials
+from jaxrt.converters.reached import Errors
+from jaxrt.converters.runner import Answers
+from jaxrt.converters.sensitivity import Chosen, Pair, Trials
 from jaxrt.converters.walking import Walk
 from jaxrt.errors import UsageError
 
-RETRIES = 5
-"""How often the real program may be over the budget before all stays float."""
+TRIALS = 10
+"""How often a choice of layers is tried in the float program."""
+
+CHECKS = 4
+"""How often the real program is compiled and run beside TensorFlow to come close to the budget."""
+
+NEAR = 0.8
+"""Share of the budget that the real program is to use; a check more takes longer than it brings."""
 
 POINTS = 4
 """Choices between none and all that are tried for the picture of size against error."""
+
+ROUNDING = (Scheme.W8A8, Scheme.FP8)
+"""Schemes that may round activations."""
+
+WORTH = {"cpu": 5.0, "gpu": 100.0, "tpu": 200.0}
+"""Floating-point operations that a device does while it reads a byte of memory, about."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,8 +82,10 @@ class Compression:
     points: tuple[Point, ...]
     before: int
     """Bytes of all weights."""
-    outputs: Mapping[str, tuple[OutputError, ...]]
-    """Signature → its outputs by the compressed program beside TensorFlow's."""
+    outputs: Errors
+    """By the compressed program."""
+    forced: frozenset[str]
+    """Layers that a rule wants so, whatever the budget and however slow."""
     notes: tuple[str, ...]
 
     @property
@@ -90,7 +106,8 @@ class Compressed:
     found: Divided
     compression: Compression
     without: Callable[[Collection[str], str], "Compressed"] = dataclasses.field(compare=False)
-    """The same with these layers float too; `why` is what the report says of them."""
+    """The same with these layers float too, but for those that a rule speaks of; `why` is what the
+    report says of them."""
 
 
 def compress(job: Job, found: Divided, wanted: Wanted, data: Data) -> Compressed:
@@ -109,61 +126,78 @@ class _Compressing:
         self._bases = [base for base in bases.bases(job, found) if not base.random]
         self._places = {name: f for base in self._bases for name, f in base.layers.items()}
         self._layers = {name: found.layer for name, found in self._places.items()}
-        self._samples = {key: list(samples) for key, samples in data.samples.items()}
         self._why: dict[str, str] = {}
         self._points: list[Point] = []
+        self._over: dict[int, float] = {}
         arrays = {name: array.nbytes for base in self._bases for name, array in base.arrays.items()}
         self._before = sum(arrays.values())
+        self._saved = functools.cache(self._bytes_saved)
 
     def done(self) -> Compressed:
         allowed = {name: self._schemes(layer) for name, layer in self._layers.items()}
-        parts = self._parts()
-        count = sum(map(len, allowed.values()))
-        self._trials = Trials(parts, count + 2 * POINTS, self._form)
-        self._more(count)
-        options, alone = self._options(allowed)
+        pairs = [(name, scheme) for name, schemes in allowed.items() for scheme in schemes]
+        rounding = [pair for pair in pairs if pair[1] in ROUNDING]
+        runners = [(base, bases.runner(self._switched(base, rounding))) for base in self._bases]
+        self._reached = reached.reach(
+            runners,
+            self._walk,
+            self._data.samples,
+            self._notes,
+            self._said("run the float program on"),
+        )
+        self._trials = Trials(self._reached.parts, pairs, self._form, rounding)
+        alone = self._alone()
+        options = [self._option(pair, error) for pair, error in alone.items()]
         fixed = {o.layer: o.scheme for o in options if self._wanted.is_forced(o.layer)}
         order = search.steps([o for o in options if o.layer not in fixed])
-        return self._made(self._within(order, fixed), fixed, alone)
+        return self._made(order, self._within(order, fixed), fixed, alone)
 
     def _made(
         self,
-        taken: Sequence[Option[Scheme]],
+        order: Sequence[Option[Scheme]],
+        start: int,
         fixed: Chosen,
-        alone: Mapping[tuple[str, Scheme], OutputError],
+        alone: Mapping[Pair, OutputError],
     ) -> Compressed:
+        """`start`: how many steps are to be taken first."""
+        notes = list(self._notes)
+        count, (chosen, converted, outputs) = self._checked(order, start, fixed)
+
         def without(layers: Collection[str], why: str) -> Compressed:
             self._why |= dict.fromkeys(layers, why)
-            less = [option for option in taken if option.layer not in layers]
-            forced = {name: scheme for name, scheme in fixed.items() if name not in layers}
-            return self._made(less, forced, alone)
+            self._notes = notes
+            left = [option for option in order[:count] if option.layer not in layers]
+            return self._made(left, len(left), fixed, alone)
 
-        chosen, converted, outputs = self._checked(taken, fixed)
-        made = dataclasses.replace(self._found, converted={**self._found.converted, **converted})
-        said = self._said(chosen, alone, outputs)
-        return Compressed(found=made, compression=said, without=without)
-
-    def _said(
-        self,
-        chosen: Chosen,
-        alone: Mapping[tuple[str, Scheme], OutputError],
-        outputs: Mapping[str, tuple[OutputError, ...]],
-    ) -> Compression:
-        return Compression(
-            wanted=self._wanted,
-            data=self._data,
-            rows=self._trials.rows,
-            estimated=self._trials.estimated,
-            layers=tuple(self._choice(layer, chosen, alone) for layer in self._layers.values()),
-            points=tuple(self._points),
-            before=self._before,
-            outputs=outputs,
-            notes=tuple(self._notes),
+        for name in self._layers.keys() - chosen:
+            self._why.setdefault(name, f"the budget: {self._wanted.limit}")
+        return Compressed(
+            found=dataclasses.replace(
+                self._found, converted={**self._found.converted, **converted}
+            ),
+            compression=Compression(
+                wanted=self._wanted,
+                data=self._data,
+                rows=self._trials.rows,
+                estimated=self._trials.estimated,
+                layers=tuple(self._choice(layer, chosen, alone) for layer in self._layers.values()),
+                points=tuple(self._points),
+                before=self._before,
+                outputs=outputs,
+                forced=frozenset(fixed),
+                notes=tuple(self._notes),
+            ),
+            without=without,
         )
 
-    def _more(self, steps: int) -> None:
+    def _step(self, said: str) -> None:
+        """One that was not announced."""
         if (more := getattr(self._job.steps, "more", None)) is not None:
-            more(steps)
+            more(1)
+        self._job.steps.step(said)
+
+    def _said(self, what: str) -> Callable[[str], None]:
+        return lambda signature: self._step(f"{what} the data of {signature}")
 
     def _schemes(self, layer: Layer) -> list[Scheme]:
         """What the layer may become; `_why` says why nothing."""
@@ -200,54 +234,58 @@ class _Compressing:
     def _form(self, layer: str, scheme: Scheme) -> Form:
         return form_of(self._places[layer], self._wanted.exactly(layer, scheme))
 
-    def _saved(self, layer: Layer, scheme: Scheme) -> int:
+    def _bytes_saved(self, layer: Layer, scheme: Scheme) -> int:
         return layer.nbytes - quantize.nbytes(layer.shape, self._form(layer.name, scheme))
+
+    def _switched(self, base: Base, pairs: Sequence[Pair]) -> ConvertedSignature:
+        """The part with a switch for each of `pairs`."""
+        forms = [(name, self._form(name, scheme)) for name, scheme in pairs]
+        target = self._job.target
+        return bases.rewritten(self._job, base, lambda p: switches.write(p, forms, target))
 
     def _compressed(self, base: Base, chosen: Chosen) -> ConvertedSignature:
         rules = [self._wanted.exactly(*item) for item in chosen.items() if item[0] in base.layers]
         return bases.compressed(self._job, base, rules)
 
-    def _parts(self) -> list[sensitivity.Part]:
-        """Every part with what reaches it, as the float program computes it."""
-        runners = [(b, self._runner(b, {})) for b in self._bases]
-        parts, self._samples = reached.parts(runners, self._walk, self._samples, self._notes)
-        return parts
-
-    def _runner(self, base: Base, chosen: Chosen) -> Runner:
-        return bases.runner(self._compressed(base, chosen))
-
-    def _options(
-        self, allowed: Mapping[str, Sequence[Scheme]]
-    ) -> tuple[list[Option[Scheme]], dict[tuple[str, Scheme], OutputError]]:
+    def _alone(self) -> dict[Pair, OutputError]:
         """Every layer alone in every scheme."""
-        options, alone = [], {}
-        for name, schemes in allowed.items():
-            layer = self._layers[name]
-            for scheme in schemes:
-                self._job.steps.step(f"try {scheme.value} on {bases.said(name)}")
-                error = self._trials.of_layer(layer, scheme)
-                alone[name, scheme] = error
-                options.append(
-                    Option(
-                        layer=name, scheme=scheme, saved=self._saved(layer, scheme), error=error.rms
-                    )
-                )
-        return options, alone
+        found: dict[Pair, OutputError] = {}
+        for group in self._trials.groups:
+            name, scheme = group[0]
+            others = f" and {len(group) - 1} like it" if len(group) > 1 else ""
+            self._step(f"try {scheme.value} on {bases.said(name)}{others}")
+            found |= self._trials.of_group(group)
+        return found
 
-    def _within(self, order: Sequence[Option[Scheme]], fixed: Chosen) -> list[Option[Scheme]]:
-        """The steps that the budget allows, as fake weights in the float program tell."""
+    def _option(self, pair: Pair, error: OutputError) -> Option[Scheme]:
+        name, scheme = pair
+        gain = float(self._saved(self._layers[name], scheme))
+        if self._wanted.goal is not Goal.SIZE and scheme in ROUNDING:
+            takers = [f for base in self._bases for f in base.takers.get(name, ())]
+            flops = max(found.layer.flops for found in takers)
+            gain += flops / WORTH.get(self._job.target.platform, WORTH["cpu"])
+        return Option(layer=name, scheme=scheme, gain=gain, error=error.rms)
 
-        def holds(chosen: Mapping[str, Scheme]) -> bool:
-            found = self._trials.errors({**fixed, **chosen}, every=not self._trials.estimated)
-            self._remember({**fixed, **chosen}, found)
-            return self._wanted.limit.holds(found)
+    def _within(self, order: Sequence[Option[Scheme]], fixed: Chosen) -> int:
+        """How many steps the budget allows, as the float program with switches tells."""
+        limit = self._wanted.limit
 
-        if self._wanted.limit.is_given and not self._trials.estimated:
-            return search.largest(order, holds)
+        def used(count: int) -> float:
+            chosen = {**fixed, **search.chosen(order[:count])}
+            self._step(f"try {len(chosen)} layers together")
+            found = self._trials.errors(chosen)
+            self._remember(chosen, found)
+            if (share := limit.used(found)) > 1:
+                self._over[count] = share
+            return share
+
+        if not order:
+            return 0
+        if limit.is_given:
+            return search.closest(order, used, tries=TRIALS)
         for point in range(1, POINTS + 1):
-            if order and not self._trials.estimated:
-                holds(search.chosen(order[: math.ceil(len(order) * point / POINTS)]))
-        return list(order)
+            used(math.ceil(len(order) * point / POINTS))
+        return len(order)
 
     def _remember(self, chosen: Chosen, found: Sequence[OutputError]) -> None:
         agreements = [e.agreement for e in found if e.agreement is not None]
@@ -261,65 +299,64 @@ class _Compressing:
             self._points.append(point)
 
     def _checked(
-        self, taken: Sequence[Option[Scheme]], fixed: Chosen
-    ) -> tuple[
-        dict[str, Scheme],
-        dict[str, ConvertedSignature],
-        dict[str, tuple[OutputError, ...]],
-    ]:
-        """The real program beside TensorFlow; steps are taken back while it breaks the budget."""
+        self, order: Sequence[Option[Scheme]], start: int, fixed: Chosen
+    ) -> tuple[int, "_Real"]:
+        """How many steps the real program beside TensorFlow allows, and that program."""
         limit = self._wanted.limit
-        for left in range(RETRIES, -1, -1):
-            steps = list(taken) if left else []
-            chosen = {**fixed, **search.chosen(steps)}
-            converted = {
-                b.key: self._compressed(b, chosen)
-                for b in self._bases
-                if any(name in chosen for name in b.layers)
-            }
-            self._job.steps.step("compare the compressed program with TensorFlow")
-            outputs = self._beside_tensorflow(chosen, converted)
-            broken = limit.broken([e for found in outputs.values() for e in found])
-            if broken is None or not steps:
-                break
-            self._notes.append(f"taken back: {len(steps)} steps together: {broken} ({limit})")
-            taken = steps[: len(steps) - math.ceil(len(steps) / 8)]
-        if broken is not None and limit.is_given:
-            self._notes.append(f"over the budget as it is: {broken} ({limit})")
-        for option in {o.layer: o for o in self._left_out(chosen)}.values():
-            self._why.setdefault(option.layer, f"the budget: {limit}")
-        return chosen, converted, outputs
+        made: dict[int, _Real] = {}
 
-    def _left_out(self, chosen: Chosen) -> list[Option[Scheme]]:
-        return [
-            Option(layer=name, scheme=Scheme.FLOAT, saved=0, error=0.0)
-            for name in self._layers
-            if name not in chosen
-        ]
+        def used(count: int) -> float:
+            made[count] = self._real({**fixed, **search.chosen(order[:count])})
+            return max(
+                (limit.used(e, _named(own[key])) for key, e in made[count][2].items()), default=0.0
+            )
 
-    def _beside_tensorflow(
-        self, chosen: Chosen, converted: Mapping[str, ConvertedSignature]
-    ) -> dict[str, tuple[OutputError, ...]]:
-        known = {b.key: b for b in self._bases}
-        runners = {
-            key: bases.runner(converted[key]) if key in converted else self._runner(base, {})
-            for key, base in known.items()
+        own = self._reached.own
+        # Trials tell what is over the budget, unless stages come after the parts that they run.
+        over = self._over if self._found.parts.keys() == own.keys() else {}
+        bad = min(((n, share) for n, share in over.items() if n <= len(order)), default=None)
+        count = search.closest(order, used, tries=CHECKS, start=start, bad=bad, enough=NEAR)
+        if count not in made:
+            used(count)
+        for tried in sorted(made, reverse=True):
+            if tried > count:
+                self._notes.append(
+                    f"taken back: {tried - count} of {tried} steps, all together: "
+                    f"{self._broken(made[tried][2])} ({limit})"
+                )
+        if (broken := self._broken(made[count][2])) is not None:
+            self._notes.append(f"over the budget as it is: {broken} ({limit}){because(fixed)}")
+        return count, made[count]
+
+    def _real(self, chosen: Chosen) -> "_Real":
+        """The real program of a choice, and what it does to the answers."""
+        if not chosen:
+            return {}, {}, self._reached.own
+        converted = {
+            base.key: self._compressed(base, chosen)
+            for base in self._bases
+            if any(name in chosen for name in base.layers)
         }
+        plain = {part.base.key: part for part in self._reached.parts}
+        known = {base.key: base for base in self._bases}
+        runners = {key: bases.runner(found) for key, found in converted.items()}
         placed = {key: runner.place(known[key].arrays) for key, runner in runners.items()}
 
         def device(key: str, inputs: Answers) -> Answers:
-            return runners[key].answer(placed[key], inputs)
+            if key in runners:
+                return runners[key].answer(placed[key], inputs)
+            return plain[key].runner.answer(plain[key].weights, inputs)
 
-        found = {}
-        for key, samples in self._samples.items():
-            pairs = [
-                (reached.answered(self._walk, key, s, device, self._notes), s.answers)
-                for s in samples
-            ]
-            whole = [(got, want) for got, want in pairs if got is not None]
-            if whole:
-                found[key] = errors(whole)
-        return found
+        said = self._said("compare with TensorFlow on")
+        outputs, _ = reached.beside(self._walk, self._reached.samples, device, self._notes, said)
+        return dict(chosen), converted, outputs
+
+    def _broken(self, outputs: Errors) -> str | None:
+        """The first output that breaks the budget, and how far."""
+        for key, found in outputs.items():
+            if (broken := self._wanted.limit.broken(found)) is not None:
+                return f"signature {key!r}: {broken}" if len(outputs) > 1 else broken
+        return None
 
     def _choice(
         self,
@@ -342,3 +379,18 @@ class _Compressing:
 def slower_is_fine(wanted: Wanted) -> bool:
     """Whether a program may get slower to get smaller."""
     return wanted.goal is Goal.SIZE
+
+
+_Real = tuple[dict[str, Scheme], dict[str, ConvertedSignature], Errors]
+"""A choice of layers, the parts that it changes, and its errors."""
+
+
+def _named(found: Sequence[OutputError]) -> dict[str, OutputError]:
+    return {error.output: error for error in found}
+
+
+def because(forced: Collection[str]) -> str:
+    """That rules want these layers so, where there are any."""
+    names = [bases.said(name) for name in sorted(forced)]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"; rules want {', '.join(names[:3])}{more} so" if names else ""

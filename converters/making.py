@@ -1,10 +1,10 @@
 """The weights and programs of a model: compressed where that was asked for and is not slower."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from jaxrt import layouts
-from jaxrt.compression.layers import GATHER
+from jaxrt.compression.layers import GATHER, Layer
 from jaxrt.compression.schemes import Scheme
 from jaxrt.converters import calibrating, compressing, emit, pruning, speed
 from jaxrt.converters.compressing import Compression
@@ -53,7 +53,7 @@ def make(job: emit.Job, found: Divided, options: Options) -> Made:
     data = calibrating.gather(job, found, wanted.calibration)
     less, pruned = pruning.prune_model(job, found, wanted, data)
     small = compressing.compress(job, less, wanted, data)
-    for tries_left in range(TRIES, -1, -1):
+    for tries_left in range(TRIES, -2, -1):
         compression = small.compression
         made = dataclasses.replace(_made(job, small.found), compression=compression, pruned=pruned)
         if not compression.chosen:
@@ -69,10 +69,14 @@ def make(job: emit.Job, found: Divided, options: Options) -> Made:
         why = (
             f"{worst.part} {worst.shapes} would take {worst.after / worst.before:.2f} times as long"
         )
+        if not (free := _free(compression)):
+            return dataclasses.replace(
+                made, speeds=tuple(speeds), compression=_with_slow_rules(compression, worst)
+            )
         _again(job, less)
-        if not tries_left or not (left := _taken_back(compression, tries_left)):
+        if not (back := _taken_back(free, bool(compression.forced), tries_left)):
             break
-        small = small.without(left, why)
+        small = small.without(back, why)
     return dataclasses.replace(
         _made(job, less),
         compression=compression,
@@ -89,15 +93,36 @@ def _again(job: emit.Job, found: Divided) -> None:
         job.steps.more(sum(len(c.programs) for c in found.converted.values()))
 
 
-def _taken_back(compression: Compression, tries_left: int) -> list[str]:
+def _free(compression: Compression) -> list[Layer]:
+    """Compressed layers that no rule wants so."""
+    return [
+        choice.layer
+        for choice in compression.layers
+        if choice.scheme is not Scheme.FLOAT and choice.layer.name not in compression.forced
+    ]
+
+
+def _taken_back(free: Sequence[Layer], is_more: bool, tries_left: int) -> list[str]:
     """Layers to be left float where all together are slower; none where nothing would be left.
 
     The smaller half of the products, which gain the least; at the last try all but the tables.
+    `is_more`: others stay compressed, whatever becomes of these.
     """
-    held = [c.layer for c in compression.layers if c.scheme is not Scheme.FLOAT]
-    products = sorted((x for x in held if x.kind != GATHER), key=lambda x: x.nbytes)
+    products = sorted((x for x in free if x.kind != GATHER), key=lambda x: x.nbytes)
     back = products if tries_left == 1 else products[: max(1, len(products) // 2)]
-    return [layer.name for layer in back] if len(back) < len(held) else []
+    if tries_left <= 0 or not back:
+        back = list(free)
+    return [layer.name for layer in back] if is_more or len(back) < len(free) else []
+
+
+def _with_slow_rules(compression: Compression, worst: speed.Speed) -> Compression:
+    """What is slower is wanted so: that is said."""
+    times = worst.after / worst.before
+    said = (
+        f"slower as it is: {worst.part} {worst.shapes} takes {times:.2f} times as long as in float"
+        f"{compressing.because(compression.forced)}"
+    )
+    return dataclasses.replace(compression, notes=(*compression.notes, said))
 
 
 def _made(job: emit.Job, found: Divided) -> Made:

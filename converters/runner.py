@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
+from jaxrt.compression.switches import SWITCHES
 from jaxrt.converters.conversion import spell
 from jaxrt.converters.planning import Planned
 from jaxrt.errors import ConversionError
@@ -39,6 +40,8 @@ class Batch:
     inputs: Mapping[str, Array]
     rows: int | None
     """Those that stand for somebody; None: all."""
+    size: int
+    """Of the program."""
 
 
 class Runner:
@@ -48,6 +51,17 @@ class Runner:
         self.forms = tuple(forms)
         self._compiled: dict[int, Any] = {}
         self._cpu = jax.local_devices(backend="cpu")[0]
+
+    @property
+    def switches(self) -> int:
+        """How many of `jaxrt.compression.switches` the programs have."""
+        found = (
+            aval.shape[0]
+            for form in self.forms
+            for name, aval in zip(form.program.weight_names, form.program.weight_avals, strict=True)
+            if name == SWITCHES
+        )
+        return max(found, default=0)
 
     def place(self, arrays: Mapping[str, Array]) -> dict[str, Any]:
         """Weights where `run` takes them without a copy."""
@@ -60,8 +74,8 @@ class Runner:
         form = self.forms[number]
         size = form.planned.batch
         if size is None or not form.independent:
-            return [Batch(form=number, inputs=inputs, rows=None)]
-        rowful = [a for a in inputs if a not in form.planned.shared and inputs[a].ndim]
+            return [Batch(form=number, inputs=inputs, rows=None, size=size or 1)]
+        rowful = _rowful(inputs, form)
         count = len(inputs[rowful[0]])
         found = []
         for start in range(0, count, size):
@@ -70,8 +84,16 @@ class Runner:
                 a: _filled(v[start : start + rows], size) if a in rowful else v
                 for a, v in inputs.items()
             }
-            found.append(Batch(form=number, inputs=part, rows=rows))
+            found.append(Batch(form=number, inputs=part, rows=rows, size=size))
         return found
+
+    def head(self, inputs: Mapping[str, Array], rows: int) -> Mapping[str, Array]:
+        """The first rows; all where rows depend on each other."""
+        form = self.forms[self._fitting(inputs)]
+        if form.planned.batch is None or not form.independent:
+            return inputs
+        rowful = _rowful(inputs, form)
+        return {a: v[:rows] if a in rowful else v for a, v in inputs.items()}
 
     def _fitting(self, inputs: Mapping[str, Array]) -> int:
         shapes = {alias: array.shape for alias, array in inputs.items()}
@@ -117,6 +139,10 @@ class Runner:
     def answer(self, weights: Mapping[str, Any], inputs: Mapping[str, Array]) -> Answers:
         """To inputs of any number of rows. Raises ConversionError where no program takes them."""
         return joined([self.run(weights, batch) for batch in self.batches(inputs)])
+
+
+def _rowful(inputs: Mapping[str, Array], form: Form) -> list[str]:
+    return [a for a in inputs if a not in form.planned.shared and inputs[a].ndim]
 
 
 def joined(answers: Sequence[Answers]) -> Answers:

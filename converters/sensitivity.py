@@ -1,10 +1,9 @@
-"""What compression does to answers: weights put through their few bits and back, in the float
-program, which is compiled once.
-
-Activations that are rounded too show in the real program alone (`jaxrt.converters.compressing`).
+"""What compression does to answers: weights put through their few bits and back, activations too
+where the scheme rounds them, in one program for all choices (`jaxrt.compression.switches`).
 """
 
 import dataclasses
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from jaxrt.compression.errors import OutputError, Tally, errors
 from jaxrt.compression.layers import Layer
 from jaxrt.compression.quantize import Form
 from jaxrt.compression.schemes import Scheme
+from jaxrt.compression.switches import SWITCHES
 from jaxrt.converters.bases import Base
 from jaxrt.converters.runner import Answers, Batch, Runner
 
@@ -24,12 +24,15 @@ Chosen = Mapping[str, Scheme]
 """Layer → scheme; those not named stay float."""
 Forms = Callable[[str, Scheme], Form]
 """How a layer is held in a scheme."""
+Pair = tuple[str, Scheme]
 
-LIMIT = 90.0
-"""Seconds that trying layers one by one may take, where one batch of rows does."""
+ALONE = 20.0
+"""Seconds that trying layers one by one may take; what does not fit is tried in groups."""
 
-TOO_LONG = 4 * LIMIT
-"""Seconds from which layers are rated by their weights alone."""
+TOGETHER = 25.0
+"""Seconds that trying whole choices may take, were there `CHOICES` of them."""
+
+CHOICES = 6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,64 +43,139 @@ class Part:
     runner: Runner
     weights: Mapping[str, Any]
     """On the device of `runner`."""
+    inputs: Sequence[Answers]
+    """Of each sample."""
     batches: Sequence[Batch]
+    """Of all samples."""
     wanted: Sequence[Answers]
     """Of each batch, by the float program."""
     seconds: float
-    """A batch takes."""
+    """That all batches take."""
+
+    @property
+    def rows(self) -> int:
+        return sum(batch.rows or batch.size for batch in self.batches)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Rows:
+    """Batches of a part and what the float program answers."""
+
+    batches: Sequence[Batch]
+    wanted: Sequence[Answers]
+    seconds: float
 
 
 class Trials:
     """Errors of layers and of whole choices, on the rows that there is time for."""
 
-    def __init__(self, parts: Sequence[Part], tries: int, forms: Forms) -> None:
-        """`tries`: how often each part is going to be run."""
-        self._parts = parts
-        self._forms = forms
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        pairs: Sequence[Pair],
+        forms: Forms,
+        switches: Sequence[Pair] = (),
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """`pairs` are going to be tried alone; `switches`: those of SWITCHES, in order."""
+        self._parts, self._forms, self._switches = parts, forms, tuple(switches)
+        self._clock = clock
         self._fakes: dict[tuple[str, Scheme], Any] = {}
-        seconds = tries * sum(part.seconds for part in parts)
-        self.estimated = seconds > TOO_LONG
-        """Whether layers are rated by their weights alone."""
-        self.share = 1.0 if not seconds else min(1.0, LIMIT / seconds)
-        """How much more than a batch of each part fits, below 1: not even that."""
-        self._batches = max(1, int(LIMIT / seconds)) if seconds else 1
+        names = {name for name, _ in pairs}
+        whole = sum(part.seconds for part in parts)
+        self._many = [self._some(part, TOGETHER / CHOICES, whole) for part in parts]
+        tries = [sum(n in part.base.layers for n, _ in pairs) for part in parts]
+        each = ALONE / max(1, sum(tries))
+        self._few = [
+            self._some(part, each, part.seconds) if names & part.base.layers.keys() else None
+            for part in parts
+        ]
+        taken = sum(n * few.seconds for n, few in zip(tries, self._few, strict=True) if few)
+        self.groups = self._grouped(pairs, len(pairs) * ALONE / taken if taken else len(pairs))
+        """What is tried together: layers alone where there is time."""
+
+    @property
+    def estimated(self) -> bool:
+        """Whether layers were tried together with others like them."""
+        return any(len(group) > 1 for group in self.groups)
 
     @property
     def rows(self) -> int:
         """That layers are tried on."""
-        return sum(
-            batch.rows or part.runner.forms[batch.form].planned.batch or 1
-            for part in self._parts
-            for batch in part.batches[: self._batches]
-        )
+        return sum(b.rows or b.size for few in self._few if few for b in few.batches)
 
-    def errors(self, chosen: Chosen, *, every: bool = False) -> tuple[OutputError, ...]:
-        """Of all outputs of all parts that have one of the layers; `every`: on all rows."""
+    def _some(self, part: Part, seconds: float, whole: float) -> _Rows:
+        """As many rows of a part as take its share of `seconds`; `whole` is what all rows take."""
+        if seconds >= whole or not part.batches:
+            return _Rows(part.batches, part.wanted, part.seconds)
+        left = max(1, int(part.rows * seconds / whole))
+        batches: list[Batch] = []
+        for inputs in part.inputs:
+            if left <= 0:
+                break
+            batches += (more := part.runner.batches(part.runner.head(inputs, left)))
+            left -= sum(batch.rows or batch.size for batch in more)
+        for batch in batches[:1]:
+            part.runner.run(part.weights, batch)  # compiles
+        started = self._clock()
+        wanted = [part.runner.run(part.weights, batch) for batch in batches]
+        return _Rows(batches, wanted, self._clock() - started)
+
+    def _grouped(self, pairs: Sequence[Pair], most: float) -> list[list[Pair]]:
+        """At most about `most` groups: of one layer each, else of layers that are alike."""
+        if len(pairs) <= most:
+            return [[pair] for pair in pairs]
+        found: dict[Any, list[Pair]] = {}
+        for name, scheme in pairs:
+            part = next(i for i, p in enumerate(self._parts) if name in p.base.layers)
+            layer = self._parts[part].base.layers[name].layer
+            like = (part, scheme, layer.kind, layer.shape, re.sub(r"\d+|~\w{16}", "", name))
+            found.setdefault(like, []).append((name, scheme))
+        return list(found.values())
+
+    def errors(self, chosen: Chosen) -> tuple[OutputError, ...]:
+        """Of all outputs of all parts that have one of the layers, on many rows."""
+        return self._errors(chosen, self._many)
+
+    def of_group(self, group: Sequence[Pair]) -> dict[Pair, OutputError]:
+        """The worst output when these alone are compressed, as one of them has it by itself: errors
+        are independent of each other."""
+        found = self._errors(dict(group), self._few)
+        if not found:
+            return {pair: self._of_weights(*pair) for pair in group}
+        worst = max(found, key=lambda error: error.rms)
+        if len(group) == 1:
+            return {group[0]: worst}
+        part = 1 / np.sqrt(len(group))
+        like = dataclasses.replace(
+            worst, rms=float(worst.rms * part), max_error=float(worst.max_error * part)
+        )
+        return dict.fromkeys(group, like)
+
+    def _errors(self, chosen: Chosen, rows: Sequence[_Rows | None]) -> tuple[OutputError, ...]:
         found: list[OutputError] = []
-        for part in self._parts:
+        for part, some in zip(self._parts, rows, strict=True):
             mine = [f.layer for name, f in part.base.layers.items() if name in chosen]
-            if not mine or not part.batches:
-                continue
-            weights = dict(part.weights)
-            for layer in mine:
-                weights[layer.weights[0]] = self._fake(part, layer, chosen[layer.name])
-            count = len(part.batches) if every else self._batches
-            pairs = zip(part.batches[:count], part.wanted[:count], strict=True)
-            found += errors((part.runner.run(weights, batch), want) for batch, want in pairs)
+            if mine and some is not None and some.batches:
+                weights = self._weights(part, mine, chosen)
+                pairs = zip(some.batches, some.wanted, strict=True)
+                found += errors((part.runner.run(weights, batch), want) for batch, want in pairs)
         return tuple(found)
 
-    def of_layer(self, layer: Layer, scheme: Scheme) -> OutputError:
-        """The worst output when this layer alone is compressed."""
-        found = () if self.estimated else self.errors({layer.name: scheme})
-        if found:
-            return max(found, key=lambda error: error.rms)
-        return self._of_weights(layer, scheme)
+    def _weights(self, part: Part, layers: Sequence[Layer], chosen: Chosen) -> dict[str, Any]:
+        weights = dict(part.weights)
+        for layer in layers:
+            weights[layer.weights[0]] = self._fake(part, layer, chosen[layer.name])
+        switches = [chosen.get(name) is scheme for name, scheme in self._switches]
+        weights[SWITCHES] = np.array(switches, bool)
+        return weights
 
-    def _of_weights(self, layer: Layer, scheme: Scheme) -> OutputError:
-        part = next(p for p in self._parts if layer.name in p.base.layers)
+    def _of_weights(self, layer: str, scheme: Scheme) -> OutputError:
+        """Where there is nothing to compare: how far the weights themselves move."""
+        base = next(p.base for p in self._parts if layer in p.base.layers)
         tally = Tally("its weights")
-        array = part.base.arrays[layer.weights[0]]
-        got = quantize.fake(array, self._forms(layer.name, scheme))
+        array = base.arrays[base.layers[layer].layer.weights[0]]
+        got = quantize.fake(array, self._forms(layer, scheme))
         tally.add(got.reshape(-1), array.reshape(-1))
         return tally.error()
 
@@ -108,28 +186,3 @@ class Trials:
             array = quantize.fake(part.base.arrays[layer.weights[0]], form)
             self._fakes[key] = part.runner.place({"": array})[""]
         return self._fakes[key]
-
-
-def part(
-    base: Base,
-    runner: Runner,
-    inputs: Sequence[Answers],
-    clock: Callable[[], float] = time.perf_counter,
-) -> Part:
-    """`inputs`: what the part gets for each sample; those that no program takes were left out."""
-    weights = runner.place(base.arrays)
-    batches = [batch for given in inputs for batch in runner.batches(given)]
-    wanted = [runner.run(weights, batch) for batch in batches]
-    seconds = 0.0
-    if batches:
-        started = clock()
-        runner.run(weights, batches[0])
-        seconds = clock() - started
-    return Part(
-        base=base,
-        runner=runner,
-        weights=weights,
-        batches=batches,
-        wanted=wanted,
-        seconds=seconds,
-    )

@@ -1,7 +1,7 @@
 """Errors, budgets, and the order in which layers are compressed."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -17,8 +17,8 @@ def scores(*rows: list[float]) -> dict[str, np.ndarray]:
     return {"scores": np.array(rows, np.float32)}
 
 
-def option(layer: str, scheme: str, saved: int, error: float) -> Option[str]:
-    return Option(layer=layer, scheme=scheme, saved=saved, error=error)
+def option(layer: str, scheme: str, gain: float, error: float) -> Option[str]:
+    return Option(layer=layer, scheme=scheme, gain=gain, error=error)
 
 
 def test_errors_are_summed_up_over_batches() -> None:
@@ -87,7 +87,7 @@ def test_a_layer_goes_to_fewer_bits_after_it_went_to_more() -> None:
     order = search.steps([option("a", "int4", 175, 0.08), option("a", "int8", 150, 0.01)])
     assert [o.scheme for o in order] == ["int8", "int4"]
     assert search.chosen(order) == {"a": "int4"}
-    assert search.saved(order) == 175
+    assert search.predicted(order) == pytest.approx([0, 0.01**2, 0.08**2])
 
 
 def test_a_scheme_that_another_one_beats_is_left_out() -> None:
@@ -95,15 +95,86 @@ def test_a_scheme_that_another_one_beats_is_left_out() -> None:
     assert [o.scheme for o in order] == ["int4"]
 
 
-def test_the_longest_beginning_within_the_budget_is_found_by_halving() -> None:
-    order = search.steps([option(f"layer{i:02}", "int8", 100, 0.001 * (i + 1)) for i in range(64)])
-    asked: list[int] = []
+def layers(count: int) -> list[Option[str]]:
+    """Of equal errors."""
+    return search.steps([option(f"layer{i:02}", "int8", 100, 0.001) for i in range(count)])
 
-    def holds(chosen: Mapping[str, str]) -> bool:
-        asked.append(len(chosen))
-        return len(chosen) <= 37
 
-    assert len(search.largest(order, holds)) == 37
-    assert asked[0] == 64 and len(asked) <= 8
-    assert search.largest(order, lambda chosen: False) == []
-    assert search.largest(order, lambda chosen: True) == order
+def asked(used: Callable[[int], float]) -> tuple[Callable[[int], float], list[int]]:
+    counts: list[int] = []
+
+    def noted(count: int) -> float:
+        counts.append(count)
+        return used(count)
+
+    return noted, counts
+
+
+@pytest.mark.parametrize("allowed", [3.2, 37.4, 63.5])
+def test_the_budget_is_used_up_after_few_tries(allowed: float) -> None:
+    used, counts = asked(lambda count: math.sqrt(count / allowed))
+    found = search.closest(layers(64), used, tries=6)
+    assert counts[0] == 64 and len(counts) <= 4
+    assert search.CLOSE**2 * allowed - 1 <= found <= allowed
+
+
+@pytest.mark.parametrize("edge", [0, 1, 37, 62, 63])
+def test_errors_that_do_not_add_up_as_predicted_take_more_tries(edge: int) -> None:
+    used, counts = asked(lambda count: 0.1 if count <= edge else 30.0)
+    assert search.closest(layers(64), used, tries=30) == edge
+    assert len(counts) <= 20
+
+
+def test_a_search_starts_where_it_is_told_and_goes_both_ways() -> None:
+    used, counts = asked(lambda count: math.sqrt(count / 40))
+    assert search.closest(layers(64), used, tries=4, start=20) in range(33, 41)
+    assert counts[0] == 20
+    assert search.closest(layers(64), used, tries=4, start=50) in range(33, 41)
+    assert search.closest(layers(64), used, tries=4, start=20, bad=(21, 1.5)) == 20
+
+
+def test_a_search_without_a_choice_within_the_budget_takes_none() -> None:
+    used, counts = asked(lambda count: math.inf)
+    assert search.closest(layers(64), used, tries=5) == 0
+    assert len(counts) == 5 and search.closest([], used, tries=5) == 0
+    assert search.closest(layers(64), lambda count: 0.0, tries=5) == 64
+
+
+def test_a_budget_of_nothing_leaves_what_float32_rounds() -> None:
+    exact, turned = scores([3, 4]), scores([3, 4 + 1e-6], [1, 1 + 1e-7])
+    (found,) = errors([(exact, exact)])
+    assert Budget(max_error=0.0, min_agreement=1.0).used([found]) == 0.0
+    (rounded,) = errors([(turned, scores([3, 4], [1 + 1e-7, 1]))])
+    assert Budget(max_error=0.0).used([rounded]) < 1 and Budget(max_error=0.0).holds([rounded])
+    strict = Budget(min_agreement=1.0)
+    assert strict.used([rounded]) == math.inf
+    assert strict.used([rounded], own={"scores": rounded}) == 1.0  # a tie as it is
+
+
+def test_the_worst_output_says_how_much_of_a_budget_is_used() -> None:
+    found = errors([(scores([3, 4.5]), scores([3, 4]))])
+    assert Budget(max_error=0.2).used(found) == pytest.approx(0.5)
+    assert Budget(max_error=0.2, min_agreement=0.9).used(found) == pytest.approx(0.5)
+    assert Budget().used(found) == 0.0
+
+
+def test_answers_of_another_shape_are_as_wrong_as_can_be() -> None:
+    (found,) = errors([({"y": np.ones((3, 2), np.float32)}, {"y": np.ones((4, 2), np.float32)})])
+    assert (found.rms, found.agreement, found.judged) == (math.inf, 0.0, 4)
+    (ids,) = errors([({"y": np.ones(3, np.int32)}, {"y": np.ones(4, np.int32)})])
+    assert (ids.rms, ids.agreement) == (0.0, 0.0)
+
+
+def test_every_position_of_a_sequence_names_a_class() -> None:
+    want = np.eye(4, dtype=np.float32)[np.arange(12) % 4].reshape(3, 4, 4)
+    got = want.copy()
+    got[0, 0] = got[0, 0, ::-1]
+    (found,) = errors([({"y": got}, {"y": want})])
+    assert (found.agreement, found.judged) == (11 / 12, 12)
+
+
+def test_strings_agree_or_not() -> None:
+    got, want = np.array([b"cat", b"dog"], object), np.array([b"cat", b"cow"], object)
+    (found,) = errors([({"label": got}, {"label": want})])
+    assert (found.rms, found.agreement, found.judged) == (0.0, 0.5, 2)
+    assert Budget(min_agreement=0.9).broken([found]) == "output 'label': agreement 50 %"

@@ -19,6 +19,7 @@ from fake_tensorflow import FakeTensorFlow, Steps, signature, tensor
 from jaxrt import target
 from jaxrt.artifact import ArtifactWriter, open_artifact
 from jaxrt.buckets import Buckets
+from jaxrt.compression import pays
 from jaxrt.compression.budget import Budget
 from jaxrt.compression.calibration import ROWS, Request, Source
 from jaxrt.compression.goals import Goal, Wanted
@@ -157,12 +158,13 @@ def test_layers_that_do_not_pay_stay_float(tmp_path: Path) -> None:
 
 SLOW = speed.Speed(part="serve", shapes="x[16,64]", rows=16, before=1.0, after=2.0)
 FAST = dataclasses.replace(SLOW, after=0.5)
-FORCED = Wanted(rules=(Rule(pattern=".*", scheme=Scheme.INT8),))
+FREE = Wanted(scheme=Scheme.INT8)
 
 
 def test_what_gets_slower_stays_float(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pays, "pays", lambda *_: True)
     monkeypatch.setattr(speed, "measure", lambda *_: [SLOW])
-    found = made(tmp_path, "digits", FORCED)
+    found = made(tmp_path, "digits", FREE)
     assert {layer["scheme"] for layer in found["layers"]} == {"float"}
     assert found["dropped"].startswith("serve x[16,64] would take 2.00 times as long")
     assert found["bytes_after"] == found["bytes_before"]
@@ -172,13 +174,31 @@ def test_the_smaller_products_are_taken_back_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timed = [SLOW, FAST]
+    monkeypatch.setattr(pays, "pays", lambda *_: True)
     monkeypatch.setattr(speed, "measure", lambda *_: [timed.pop(0)])
-    found = made(tmp_path, "digits", FORCED)
+    found = made(tmp_path, "digits", FREE)
     why = {x["layer"]: x["why"] for x in found["layers"] if x["scheme"] == "float"}
     assert why == {"dense0/kernel": "serve x[16,64] would take 2.00 times as long"}
     assert not timed and found["dropped"] is None
     assert found["speed"][0]["times_as_fast"] == 2.0
     assert found["bytes_after"] < 0.8 * found["bytes_before"]
+
+
+def test_layers_of_rules_are_never_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pays, "pays", lambda *_: True)
+    monkeypatch.setattr(speed, "measure", lambda *_: [SLOW])
+    rules = (Rule(pattern="dense0", scheme=Scheme.INT8),)
+    limit = Budget(max_error=1e-5)
+    found = made(tmp_path, "digits", Wanted(scheme=Scheme.BF16, rules=rules, budget=limit))
+    schemes = {layer["layer"]: layer["scheme"] for layer in found["layers"]}
+    assert schemes == {"dense0/kernel": "int8", "dense1/kernel": "float"}
+    assert found["dropped"] is None and found["speed"][0]["times_as_fast"] == 0.5
+    over, slow = found["notes"][-2:]
+    assert over.startswith("over the budget as it is: output 'y': error ")
+    assert over.endswith("rules want dense0/kernel so")
+    assert slow.startswith("slower as it is: serve x[16,64] takes 2.00 times as long as in float")
 
 
 @pytest.mark.parametrize(

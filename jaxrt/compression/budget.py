@@ -2,11 +2,15 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jaxrt.compression.errors import OutputError
 from jaxrt.errors import UsageError
+
+ROUNDING = 1e-5
+"""Relative RMS error that the order of float32 sums makes: a program that is this far away from
+another one computes the same, so that a budget of 0 leaves what is exact."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,10 +29,29 @@ class Budget:
     def holds(self, found: Iterable[OutputError]) -> bool:
         return self.broken(found) is None
 
+    def used(
+        self, found: Iterable[OutputError], own: Mapping[str, OutputError] | None = None
+    ) -> float:
+        """Which share of the budget the worst output takes; above 1 it is over it, 0 without one.
+
+        `own`: what the program does without compression, by output. Where that is ROUNDING it
+        counts for nothing, and rows that it turns, which are ties, may turn.
+        """
+        shares = [0.0]
+        for error in found:
+            plain = None if own is None else own.get(error.output)
+            ties = plain.agreement if plain is not None and plain.rms <= ROUNDING else None
+            if self.max_error is not None:
+                shares.append(_share(error.rms, max(self.max_error, ROUNDING)))
+            if self.min_agreement is not None and error.agreement is not None:
+                wanted = min(self.min_agreement, 1.0 if ties is None else ties)
+                shares.append(_share(1 - error.agreement, 1 - wanted))
+        return max(shares)
+
     def broken(self, found: Iterable[OutputError]) -> str | None:
         """The first output that breaks it, and how far; None where it holds."""
         for error in found:
-            if self.max_error is not None and not error.rms <= self.max_error:
+            if self.max_error is not None and not error.rms <= max(self.max_error, ROUNDING):
                 return f"output {error.output!r}: error {spell(error.rms)}"
             agreement = error.agreement
             if (
@@ -50,6 +73,12 @@ class Budget:
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+
+def _share(found: float, allowed: float) -> float:
+    if allowed > 0:
+        return found / allowed
+    return math.inf if found > 0 else 0.0
 
 
 DEFAULT = Budget(max_error=0.01, min_agreement=0.99)

@@ -52,14 +52,18 @@ class Tally:
         self._agreeing = self._judged = 0
 
     def add(self, got: Array, want: Array) -> None:
-        """Two answers of one shape; rows that stand for nobody are left out by the caller."""
+        """Rows that stand for nobody are left out by the caller. Where the shapes differ, as those
+        of sizes that depend on values may, nothing agrees."""
+        if got.shape != want.shape:
+            self._add_other(want)
+            return
         if want.dtype.kind in "biuOSU":
             self._agreeing += int(np.sum(got == want))
             self._judged += want.size
             return
         wide = np.complex128 if want.dtype.kind == "c" else np.float64
         g, w = got.astype(wide), want.astype(wide)
-        if want.ndim > 1 and want.shape[-1] > 1 and want.size and want.dtype.kind != "c":
+        if _names_classes(want):
             same = g.argmax(axis=-1) == w.argmax(axis=-1)
             self._agreeing += int(same.sum())
             self._judged += same.size
@@ -70,6 +74,14 @@ class Tally:
         self._largest = max(self._largest, float(difference.max(initial=0.0)))
         self._noise += float(np.sum(difference**2))
         self._signal += float(np.sum(np.abs(np.where(np.isfinite(w), w, 0.0)) ** 2))
+
+    def _add_other(self, want: Array) -> None:
+        if want.dtype.kind in "biuOSU":
+            self._judged += want.size
+            return
+        self._largest = self._noise = math.inf
+        if _names_classes(want):
+            self._judged += want.size // want.shape[-1]
 
     def error(self) -> OutputError:
         if self._signal:
@@ -83,6 +95,12 @@ class Tally:
             agreement=self._agreeing / self._judged if self._judged else None,
             judged=self._judged,
         )
+
+
+def _names_classes(want: Array) -> bool:
+    """Whether it has several numbers a row: one number, as a logit of two classes, names a class
+    only by a threshold, which the model does not tell."""
+    return want.ndim > 1 and want.shape[-1] > 1 and want.size > 0 and want.dtype.kind != "c"
 
 
 def errors(

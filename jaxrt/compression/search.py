@@ -1,12 +1,23 @@
-"""Which layers are compressed how: first those that cost the least error for the bytes saved."""
+"""Which layers are compressed how: first those that cost the least error for what they gain."""
 
+import bisect
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 S = TypeVar("S")
 """A scheme."""
+
+AIM = 0.95
+"""Share of the budget that a guess aims at."""
+
+CLOSE = 0.9
+"""Share of the budget from which nothing more is tried."""
+
+_HUGE = 1e100
+"""In place of an infinite error, so that sums of squares can be subtracted."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,10 +26,14 @@ class Option(Generic[S]):
 
     layer: str
     scheme: S
-    saved: int
-    """Bytes of its weights that are no longer stored."""
+    gain: float
+    """What it is worth: bytes that are no longer stored, or time, in a unit of all options."""
     error: float
     """Relative RMS error of the worst output."""
+
+    @property
+    def square(self) -> float:
+        return min(self.error, _HUGE) ** 2
 
 
 def steps(options: Sequence[Option[S]]) -> list[Option[S]]:
@@ -26,7 +41,7 @@ def steps(options: Sequence[Option[S]]) -> list[Option[S]]:
     earlier.
 
     Errors of layers are taken as independent, so that their squares add up. An option whose layer
-    would save more bytes at less error for each byte with another one is left out.
+    would gain more at less error for each gain with another one is left out.
     """
     rated = []
     for _, found in itertools.groupby(sorted(options, key=_of_layer), key=lambda o: o.layer):
@@ -35,22 +50,22 @@ def steps(options: Sequence[Option[S]]) -> list[Option[S]]:
     return [option for _, option in order]
 
 
-def _of_layer(option: Option[S]) -> tuple[str, int, float]:
-    return option.layer, option.saved, option.error
+def _of_layer(option: Option[S]) -> tuple[str, float, float]:
+    return option.layer, option.gain, option.error
 
 
 def _hull(options: Sequence[Option[S]]) -> Iterator[tuple[float, Option[S]]]:
-    """(squared error added for each byte saved, option), both rising, of one layer's options."""
-    saved, square = 0, 0.0
-    left = [o for o in options if o.saved > 0]
+    """(squared error added for each gain, option), both rising, of one layer's options."""
+    gain, square = 0.0, 0.0
+    left = [o for o in options if o.gain > 0]
     while left:
         rate, best = min(
-            (((o.error**2 - square) / (o.saved - saved), o) for o in left),
-            key=lambda pair: (pair[0], -pair[1].saved),
+            (((o.square - square) / (o.gain - gain), o) for o in left),
+            key=lambda pair: (pair[0], -pair[1].gain),
         )
         yield rate, best
-        saved, square = best.saved, best.error**2
-        left = [o for o in left if o.saved > saved]
+        gain, square = best.gain, best.square
+        left = [o for o in left if o.gain > gain]
 
 
 def chosen(taken: Sequence[Option[S]]) -> dict[str, S]:
@@ -58,25 +73,58 @@ def chosen(taken: Sequence[Option[S]]) -> dict[str, S]:
     return {option.layer: option.scheme for option in taken}
 
 
-def largest(
-    ordered: Sequence[Option[S]], holds: Callable[[Mapping[str, S]], bool]
-) -> list[Option[S]]:
-    """The longest beginning of `ordered` found by halving that `holds`; the empty one always does.
+def predicted(ordered: Sequence[Option[S]]) -> list[float]:
+    """Squared error after 0, 1, 2 ... steps, were errors independent."""
+    latest: dict[str, float] = {}
+    found = [0.0]
+    for option in ordered:
+        found.append(found[-1] + option.square - latest.get(option.layer, 0.0))
+        latest[option.layer] = option.square
+    return found
 
-    `holds` is asked some log2(len(ordered)) times, the whole first.
+
+def closest(
+    ordered: Sequence[Option[S]],
+    used: Callable[[int], float],
+    *,
+    tries: int,
+    start: int | None = None,
+    bad: tuple[int, float] | None = None,
+    enough: float = CLOSE,
+) -> int:
+    """How many steps of `ordered` the budget allows; 0 where none of those tried is within it.
+
+    `used` measures which share of the budget the first steps take: above 1 they are over it. It is
+    asked `tries` times at most: `start` steps first, by default all; then where the budget is used
+    up if errors grow between the last choice within it and the first one over it as predicted;
+    every third time, and where errors are infinite, in the middle. `bad`: steps that are known to
+    be over it, and what they use. It ends with `enough` of the budget used.
     """
-    if not ordered or holds(chosen(ordered)):
-        return list(ordered)
-    good, bad = 0, len(ordered)
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        if holds(chosen(ordered[:middle])):
-            good = middle
+    squares = predicted(ordered)
+    good = (0, 0.0)
+    bad = bad or (len(ordered) + 1, 0.0)
+    count = len(ordered) if start is None else min(start, len(ordered))
+    for number in range(tries):
+        share = used(count)
+        if share <= 1:
+            good = (count, share)
         else:
-            bad = middle
-    return list(ordered[:good])
+            bad = (count, share)
+        if bad[0] - good[0] <= 1 or good[1] >= enough:
+            break
+        is_middle = bad[0] <= len(ordered) and (number % 3 == 2 or math.isinf(bad[1]))
+        count = (good[0] + bad[0]) // 2 if is_middle else _guess(squares, good, bad)
+    return good[0]
 
 
-def saved(taken: Sequence[Option[S]]) -> int:
-    """Bytes, the last step of each layer counted."""
-    return sum({option.layer: option.saved for option in taken}.values())
+def _guess(squares: Sequence[float], good: tuple[int, float], bad: tuple[int, float]) -> int:
+    """Strictly between the two, by the shares of the budget that they use."""
+    last = len(squares) - 1
+    low, high = squares[good[0]], squares[min(bad[0], last)]
+    rise = bad[1] ** 2 - good[1] ** 2
+    if bad[0] <= last:
+        aim = low + (high - low) * (max(0.0, AIM**2 - good[1] ** 2) / rise)
+    else:  # nothing was over the budget yet
+        aim = low * (AIM / good[1]) ** 2 if good[1] else high
+    found = bisect.bisect_right(squares, aim) - 1
+    return min(max(found, good[0] + 1), bad[0] - 1)
