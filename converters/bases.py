@@ -40,7 +40,8 @@ class Base:
 
     @property
     def random(self) -> bool:
-        return any(program.random for program in self.converted.programs)
+        """Whether no answer of it can be compared."""
+        return all(program.random for program in self.converted.programs)
 
 
 def bases(job: emit.Job, found: Divided) -> list[Base]:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxrt.compression import calibration
 from jaxrt.compression.calibration import Request, Source
 from jaxrt.converters import check
-from jaxrt.converters.conversion import ConvertedSignature
+from jaxrt.converters.conversion import Converted, ConvertedSignature
 from jaxrt.converters.division import Divided
 from jaxrt.converters.emit import Job
 from jaxrt.converters.records import Refused
@@ -104,8 +104,12 @@ def _answered(job: Job, key: str, requests: Sequence[Request], notes: list[str])
 
 def _made_up(job: Job, found: Divided, key: str, notes: list[str]) -> Iterator[Sample]:
     converted = found.converted.get(key)
-    if reason := check.incomparable(job.model.ops.get(key, ())):
-        notes.append(f"signature {key!r}: {reason}")
+    parts = [c for part, c in found.converted.items() if found.parts[part].signature == key]
+    reason = check.incomparable(job.model.ops.get(key, ()))
+    if reason and not any(map(_still, parts)):
+        draws = all(program.random for part in parts for program in part.programs)
+        left = "its layers stay float" if draws else "what compression does is not known"
+        notes.append(f"signature {key!r}: {left}: {reason}")
         return
     if converted is not None and converted.programs:
         yielded = False
@@ -127,6 +131,11 @@ def _made_up(job: Job, found: Divided, key: str, notes: list[str]) -> Iterator[S
         yield Sample(inputs=answer.inputs, answers=answer.answers)
 
 
+def _still(converted: ConvertedSignature) -> list[Converted]:
+    """Programs for one value of an input that draw nothing: those for inference."""
+    return [program for program in converted.programs if program.values and not program.random]
+
+
 def _planned_rows(found: Divided, key: str) -> int:
     """The most that every part of the signature has a program for."""
     most = [
@@ -142,11 +151,12 @@ def _of_spec(
 ) -> Iterator[Sample]:
     """At the first planned shape; ids are of the tables that they look up."""
     spec = job.model.signatures[key]
-    planned = converted.programs[0].planned
-    many = planned.batch is not None and converted.programs[0].rows.independent
+    program = (_still(converted) or converted.programs)[0]
+    planned = program.planned
+    many = planned.batch is not None and program.rows.independent
     shapes = (planned.rebatch(calibration.MADE_UP) if many else planned).shapes
-    ids = calibration.vocabularies(converted.programs[0].optimized.source)
-    fixed = {a: np.asarray(v) for a, v in converted.programs[0].values.items()}
+    ids = calibration.vocabularies(program.optimized.source)
+    fixed = {a: np.asarray(v) for a, v in program.values.items()}
     for seed in range(1 if many else SEEDS):
         try:
             inputs = calibration.made_up(spec, shapes, ids, seed) | fixed
