@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from jaxrt.compression.schemes import Scheme
+from jaxrt.converters import pruning
 from jaxrt.converters.bases import said
 from jaxrt.converters.compressing import LayerChoice
 from jaxrt.converters.making import Made
@@ -49,12 +50,18 @@ def _pruned(found: Pruned) -> dict[str, Any]:
     return {
         "share": found.share,
         "channels": [
-            {**dataclasses.asdict(channels), "weight": said(channels.weight)}
+            {
+                **dataclasses.asdict(channels),
+                "weights": pruning.dims_said(channels.weights),
+                "error": channels.error.to_json() if channels.error else None,
+            }
             for channels in found.channels
         ],
         "error": found.error.to_json() if found.error else None,
         "bytes_before": found.before,
         "bytes_after": found.after,
+        "flops_before": found.flops_before,
+        "flops_after": found.flops_after,
         "notes": list(found.notes),
     }
 

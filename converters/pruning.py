@@ -1,41 +1,41 @@
 """The step of a build that takes channels: all dead ones, and weak ones within the budget."""
 
 import dataclasses
-import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from jaxrt.compression.errors import OutputError, errors
+from jaxrt.compression.errors import OutputError
 from jaxrt.compression.goals import Wanted
-from jaxrt.converters import bases, reached
+from jaxrt.converters import bases, joint
 from jaxrt.converters.bases import Base
 from jaxrt.converters.calibrating import Data
 from jaxrt.converters.division import Divided
 from jaxrt.converters.emit import Job
-from jaxrt.converters.sensitivity import Part
-from jaxrt.converters.walking import Walk
+from jaxrt.converters.joint import Goes, Joint
+from jaxrt.converters.weakest import Choice, Weakest
 from jaxrt.passes import prune
-from jaxrt.passes.prune import Kept
+from jaxrt.program import Program
 
 Array = np.ndarray[Any, Any]
-
-STEPS = 4
-"""Shares that are tried: all that was asked for, three quarters of it, a half, a quarter."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Channels:
-    """The channels of one weight: one of its dimensions."""
+    """Channels that the same weights have in common."""
 
-    weight: str
-    dimension: int
+    weights: tuple[tuple[str, int], ...]
+    """(weight, dimension)"""
     before: int
     after: int
     dead: int
     """Of those taken, the ones that changed nothing."""
+    filled: str
+    """What stands for the others: nothing, `mean` or `mixture`."""
+    error: OutputError | None
+    """Of the worst output when only these go, as many as were tried first; None: not tried."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,13 +44,16 @@ class Pruned:
 
     channels: tuple[Channels, ...]
     share: float
-    """Of weak channels, that the budget let go; of those asked for."""
+    """Of all channels that may go, those that went though they are not dead."""
     error: OutputError | None
     """Of the worst output on the calibration data, against the float program; None: no weak
     channel was taken."""
     before: int
     """Bytes of all weights, each counted once."""
     after: int
+    flops_before: float
+    """Of products and convolutions, one call of the first program of each part."""
+    flops_after: float
     notes: tuple[str, ...]
 
 
@@ -58,90 +61,58 @@ def prune_model(job: Job, found: Divided, wanted: Wanted, data: Data) -> tuple[D
     """The model without its dead channels, and without weak ones within `wanted.limit`."""
     job.steps.step("look for channels that can be taken")
     notes: list[str] = []
-    known = [base for base in bases.bases(job, found) if not base.random]
-    dead = {base.key: _agreed(base, prune.dead(base.programs[0], base.arrays)) for base in known}
-    kept: Mapping[str, Kept] = dead
-    share, error = 0.0, None
+    model = joint.joint([base for base in bases.bases(job, found) if not base.random])
+    dead = model.dead()
+    choice = Choice(goes=dead)
     if wanted.prune:
-        kept, share, error = _Weak(job, found, wanted, data, known, dead, notes).largest()
+        choice = Weakest(job, found, wanted, data, model, dead, notes).chosen()
     converted = {
-        base.key: bases.rewritten(job, base, functools.partial(prune.apply, kept=kept[base.key]))
-        for base in known
-        if kept[base.key]
+        base.key: bases.rewritten(job, base, _Write(base, choice))
+        for base in model.bases
+        if joint.kept_of(choice.goes, list(base.arrays))
     }
-    arrays = {name: array for base in known for name, array in base.arrays.items()}
-    stays = {name: dims for base in known for name, dims in kept[base.key].items()}
-    lost = {name: dims for base in known for name, dims in dead[base.key].items()}
+    arrays = {name: array for base in model.bases for name, array in base.arrays.items()}
+    stays = joint.kept_of(choice.goes, list(arrays))
+    channels = tuple(_channels(model, dead, choice))
+    notes += _nothing(model, wanted, channels)
     return dataclasses.replace(found, converted={**found.converted, **converted}), Pruned(
-        channels=tuple(_channels(arrays, lost, stays)),
-        share=share,
-        error=error,
+        channels=channels,
+        share=_share(model, dead, choice.goes),
+        error=choice.error,
         before=sum(array.nbytes for array in arrays.values()),
         after=sum(_bytes(array, stays.get(name, {})) for name, array in arrays.items()),
-        notes=tuple(notes),
+        flops_before=_flops(model, {}),
+        flops_after=_flops(model, choice.goes),
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
-def _agreed(base: Base, kept: Kept) -> Kept:
-    """Without what another program of the part holds on to."""
-    for program in base.programs[1:]:
-        free = {(n, d) for group in prune.groups(program) for n, d in group.weights.items()}
-        if not all((name, dim) in free for name, dims in kept.items() for dim in dims):
-            return {}
-    return kept
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Write:
+    """Program of a base → the same without the channels that go."""
+
+    base: Base
+    choice: Choice
+
+    def __call__(self, program: Program) -> Program:
+        kept = joint.kept_of(self.choice.goes, program.weight_names)
+        constant = prune.constants(program, self.base.arrays, kept)
+        return prune.apply(program, kept, {**constant, **self.choice.fills.get(self.base.key, {})})
 
 
-class _Weak:
-    """Shares of weak channels, tried on the float program with zeros in their place."""
-
-    def __init__(
-        self,
-        job: Job,
-        found: Divided,
-        wanted: Wanted,
-        data: Data,
-        known: Sequence[Base],
-        dead: Mapping[str, Kept],
-        notes: list[str],
-    ) -> None:
-        self._job, self._wanted, self._known, self._dead = job, wanted, known, dead
-        notes += data.notes
-        runners = [(b, bases.runner(bases.rewritten(job, b, lambda p: p))) for b in known]
-        self._parts, _ = reached.parts(runners, Walk(job, found), data.samples, notes)
-
-    def largest(self) -> tuple[Mapping[str, Kept], float, OutputError | None]:
-        """What stays, the share that went, and what that did."""
-        for step in range(STEPS, 0, -1):
-            share = self._wanted.prune * step / STEPS
-            self._job.steps.step(f"try without {share:.0%} of the channels")
-            kept = {base.key: self._kept(base, share) for base in self._known}
-            found = self._errors(kept)
-            if found and self._wanted.limit.holds(found):
-                return kept, share, max(found, key=lambda error: error.rms)
-        return self._dead, 0.0, None
-
-    def _kept(self, base: Base, share: float) -> Kept:
-        dead = self._dead[base.key]
-        arrays = prune.masked(base.arrays, dead)
-        weak = _agreed(base, prune.weakest(base.programs[0], arrays, share))
-        return {
-            name: {
-                dim: np.intersect1d(indices, dead.get(name, {}).get(dim, indices))
-                for dim, indices in dims.items()
-            }
-            for name, dims in {**dead, **weak}.items()
-        }
-
-    def _errors(self, kept: Mapping[str, Kept]) -> list[OutputError]:
-        """On all rows of the calibration data."""
-        return [error for part in self._parts for error in _of_part(part, kept[part.base.key])]
+def _flops(model: Joint, goes: Goes) -> float:
+    found = [model.first(base) for base in model.bases]
+    return sum(prune.flops(one, joint.channels_of(one, goes)) for one in found)
 
 
-def _of_part(part: Part, kept: Kept) -> Sequence[OutputError]:
-    arrays = prune.masked(part.base.arrays, kept)
-    weights = {**part.weights, **part.runner.place({name: arrays[name] for name in kept})}
-    pairs = zip(part.batches, part.wanted, strict=True)
-    return errors((part.runner.run(weights, batch), want) for batch, want in pairs)
+def _share(model: Joint, dead: Goes, goes: Goes) -> float:
+    some = every = 0
+    for base in model.bases:
+        found = model.first(base)
+        every += int(found.open.sum())
+        gone, lost = (joint.channels_of(found, g) for g in (goes, dead))
+        some += int((gone & ~lost).sum())
+    return some / every if every else 0.0
 
 
 def _bytes(array: Array, kept: Mapping[int, Array]) -> int:
@@ -150,14 +121,40 @@ def _bytes(array: Array, kept: Mapping[int, Array]) -> int:
     return math.prod(sizes) * array.itemsize
 
 
-def _channels(arrays: Mapping[str, Array], dead: Kept, kept: Kept) -> Iterator[Channels]:
-    for name, dims in kept.items():
-        for dim, indices in dims.items():
-            size = arrays[name].shape[dim]
+def _channels(model: Joint, dead: Goes, choice: Choice) -> Iterator[Channels]:
+    seen = set()
+    for base in model.bases:
+        found = model.first(base)
+        gone, lost = (joint.channels_of(found, g) for g in (choice.goes, dead))
+        for group in prune.groups_of(found, ended=False):
+            key = tuple((name, dim) for name, dims in group.weights.items() for dim in dims)
+            if not gone[group.channels].any() or key in seen:
+                continue
+            seen.add(key)
+            tried = choice.tried.get(key)
             yield Channels(
-                weight=name,
-                dimension=dim,
-                before=size,
-                after=len(indices),
-                dead=size - len(dead.get(name, {}).get(dim, range(size))),
+                weights=key,
+                before=group.size,
+                after=int((~gone[group.channels]).sum()),
+                dead=int(lost[group.channels].sum()),
+                filled=tried.filled if tried else "",
+                error=tried.error if tried else None,
             )
+
+
+def _nothing(model: Joint, wanted: Wanted, taken: tuple[Channels, ...]) -> Iterator[str]:
+    """Why no channel went."""
+    if taken:
+        return
+    if not any(found.open.any() for found in map(model.first, model.bases)):
+        yield (
+            "nothing pruned: no channel is made and used by weights alone; all reach an input, an "
+            "output, or an operation that mixes them"
+        )
+    elif not wanted.prune:
+        yield "nothing pruned: no channel is dead; --prune SHARE takes weak ones too"
+
+
+def dims_said(weights: tuple[tuple[str, int], ...]) -> str:
+    """`conv/kernel:3, norm/gamma:0`, for people."""
+    return ", ".join(f"{bases.said(name)}:{dim}" for name, dim in weights)

@@ -42,14 +42,23 @@ def compression_tables(report: Mapping[str, Any]) -> list[Table]:
 
 
 def _channels(pruned: Mapping[str, Any]) -> list[Table]:
-    """By weight; none where no channel was taken."""
+    """By the weights that have them in common; none where no channel was taken."""
     before, after = pruned["bytes_before"], pruned["bytes_after"]
+    saved = 1 - pruned["flops_after"] / pruned["flops_before"] if pruned["flops_before"] else 0.0
     error = "" if pruned["error"] is None else f", error {spell(float(pruned['error']['rms']))}"
-    title = f"Channels taken: weights {size(before)} → {size(after)}{error}"
-    columns = ["weight", "dimension", "channels", "left", "dead"]
-    names = ("weight", "dimension", "before", "after", "dead")
-    rows = [[str(one[name]) for name in names] for one in pruned["channels"]]
+    title = (
+        f"Channels taken: weights {size(before)} → {size(after)}, "
+        f"{spell(saved)} of the operations{error}"
+    )
+    columns = ["dimensions of weights", "channels", "left", "dead", "filled by", "error alone"]
+    rows = [_group(one) for one in pruned["channels"]]
     return [table(title, columns, rows)] if rows else []
+
+
+def _group(one: Mapping[str, Any]) -> list[str]:
+    alone = spell(float(one["error"]["rms"])) if one["error"] else ""
+    counts = [str(one[name]) for name in ("before", "after", "dead")]
+    return [one["weights"], *counts, one["filled"], alone]
 
 
 def compression_lines(report: Mapping[str, Any]) -> Iterator[str]:
@@ -62,6 +71,7 @@ def compression_lines(report: Mapping[str, Any]) -> Iterator[str]:
     if found["dropped"]:
         yield f"nothing is compressed after all: {found['dropped']}"
     yield from found["notes"]
+    yield from found["pruned"]["notes"] if found["pruned"] else ()
 
 
 def _data(found: Mapping[str, Any]) -> str:

@@ -76,7 +76,8 @@ class Product:
         """Whether a constant can be added at all."""
         eqn = self.exit.eqn
         if eqn.primitive.name == "dot_general":
-            return not any(eqn.params["dimension_numbers"][1])
+            (contracted, _), batch = eqn.params["dimension_numbers"]
+            return len(contracted) == 1 and not any(batch)
         return bool(eqn.params["feature_group_count"] == 1)
 
     def sums(self, weight: Any, values: Any) -> Any:

@@ -8,6 +8,7 @@ small is the same operation, with an error: the budget of a compression decides.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -111,15 +112,16 @@ def groups(program: Program) -> tuple[Group, ...]:
     return groups_of(Analysis(program))
 
 
-def groups_of(found: Analysis) -> tuple[Group, ...]:
-    ended, ends = _ended(found)
+def groups_of(found: Analysis, *, ended: bool = True) -> tuple[Group, ...]:
+    """`ended`: only channels that products with weights end, and nothing else."""
+    right, ends = _ended(found)
     dims = list(found.dims)
     pairs = [
         np.stack([channels, np.full(len(channels), number)])
         for number, channels in enumerate(found.dims.values())
     ]
     every = np.unique(np.concatenate(pairs, axis=1), axis=1) if pairs else np.zeros((2, 0), int)
-    every = every[:, (found.open & ended)[every[0]]]
+    every = every[:, (found.open & right if ended else found.open)[every[0]]]
     members: dict[int, list[int]] = {}
     for channel, number in every.T.tolist():
         members.setdefault(channel, []).append(number)
@@ -131,7 +133,7 @@ def groups_of(found: Analysis) -> tuple[Group, ...]:
         weights: dict[str, tuple[int, ...]] = {}
         for name, dim in (dims[n] for n in numbers):
             weights[name] = (*weights.get(name, ()), dim)
-        taking = [ends[c] for c in channels]
+        taking = [ends.get(c, []) for c in channels]
         names = tuple(n for n in dict.fromkeys(n for t in taking for n in t) if n in weights)
         out.append(Group(channels=np.array(channels), weights=weights, ends=names))
     return tuple(sorted(out, key=lambda group: int(group.channels[0])))
@@ -176,10 +178,11 @@ def _weight_inside(found: Analysis, end: Exit, names: Mapping[int, str]) -> str 
 def dead(program: Program, weights: Mapping[str, Array]) -> dict[str, dict[int, Array]]:
     """What stays when every dead channel is taken; dimensions without one are left out."""
     found = Analysis(program)
-    return found.kept(_dying(found, weights))
+    return found.kept(dying(found, weights))
 
 
-def _dying(found: Analysis, weights: Mapping[str, Array]) -> Array:
+def dying(found: Analysis, weights: Mapping[str, Array]) -> Array:
+    """[channel] bool: what changes no output."""
     gone = np.zeros(found.channels.count, bool)
     while True:
         values = _Ends(found, weights, gone)
@@ -316,6 +319,26 @@ def norms(found: Analysis, group: Group, weights: Mapping[str, Array]) -> Array:
             np.add.at(summed, found.dims[name, dim], squares)
             score *= np.sqrt(summed[group.channels])
     return score
+
+
+def flops(found: Analysis, gone: Array) -> float:
+    """Of all products and convolutions without the channels `gone`, [channel] bool; those in the
+    body of a loop count once."""
+
+    def size(atom: Any, dims: Sequence[int]) -> float:
+        sizes = (float((~gone[found.channels.of((atom, d))]).sum()) for d in dims)
+        return math.prod(sizes)
+
+    total = 0.0
+    for ends in found.exits.values():
+        eqn, out = ends[0].eqn, ends[0].eqn.outvars[0]
+        if eqn.primitive.name == "dot_general":
+            (contracted, _), _ = eqn.params["dimension_numbers"]
+            total += 2 * size(out, range(out.aval.ndim)) * size(eqn.invars[0], contracted)
+        elif eqn.primitive.name == "conv_general_dilated":
+            kernel, spec = eqn.invars[1], eqn.params["dimension_numbers"].rhs_spec
+            total += 2 * size(out, range(out.aval.ndim)) * size(kernel, spec[1:])
+    return total
 
 
 def masked(weights: Mapping[str, Array], kept: Kept) -> dict[str, Array]:
