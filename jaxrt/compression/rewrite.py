@@ -14,7 +14,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Literal
 
-from jaxrt.compression import products, tables, vectors
+from jaxrt.compression import products, tables, vectors, words
 from jaxrt.compression.forms import form_of
 from jaxrt.compression.held import Held
 from jaxrt.compression.layers import GATHER, Found, Layer, Use, find, moved
@@ -116,5 +116,8 @@ def hold(found: Found, form: Form, value: Any, target: Target) -> Held:
         value = lax.transpose(value, (1, 0))
         form = dataclasses.replace(form, axes=(1,))
         first = Move(tuple(value.shape), shape, (1, 0))
-    parts = tuple(checkpoint_name(part, HELD) for part in encode(value, form))
-    return Held(parts=parts, form=form, shape=shape, dtype=dtype, first=first)
+    parts = encode(value, form)
+    rows = words.rows(found, form, target)
+    parts = parts if rows is None else rows.pack(parts)
+    named = tuple(checkpoint_name(part, HELD) for part in parts)
+    return Held(parts=named, form=form, shape=shape, dtype=dtype, first=first, rows=rows)

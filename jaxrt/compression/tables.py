@@ -1,11 +1,13 @@
 """Rows looked up in tables of few bits: only what was found is widened."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
 
+from jaxrt.compression import words
 from jaxrt.compression.held import Held
 from jaxrt.compression.layers import Use
 from jaxrt.compression.quantize import F32, decode_rows
@@ -17,6 +19,8 @@ def look_up(use: Use, operands: Sequence[Any], held: Held, target: Target) -> An
     """What the equation gives; None where it has no better form."""
     eqn, indices = use.eqn, operands[1]
     numbers = eqn.params["dimension_numbers"]
+    if held.rows is not None:
+        return _in_words(eqn, indices, held, held.rows)
     if held.form.scheme is Scheme.INT4:
         return None if use.moves or not held.form.is_table else _packed(eqn, indices, held)
     found = held.moved(use.moves)
@@ -61,6 +65,28 @@ def _gather(
     if sizes is not None:
         params["slice_sizes"] = tuple(sizes)
     return eqn.primitive.bind(values, indices, **params)
+
+
+def _in_words(eqn: Any, indices: Any, held: Held, rows: words.Rows) -> Any:
+    width = held.shape[1]
+    found = rows.unpack(words.look_up(eqn, held.parts[0], indices))
+    if len(found) < 2 and held.form.axes == (0,):
+        found.append(lax.reshape(held.parts[1], (1,) * (indices.ndim - 1) + (width,)))
+    elif len(found) < 2:
+        apart = held.parts[1]
+        flat = lax.reshape(apart, (apart.shape[0], math.prod(apart.shape[1:])))
+        by = words.look_up(eqn, flat, indices)
+        found.append(lax.reshape(by, (*indices.shape[:-1], *apart.shape[1:])))
+    values, scale = found
+    if held.form.scheme is Scheme.INT4:
+        looked = decode_rows(values, scale, width)
+    else:
+        wide = lax.convert_element_type(scale, F32)
+        looked = lax.mul(
+            lax.convert_element_type(values, F32), jnp.broadcast_to(wide, values.shape)
+        )
+    (at,) = eqn.params["dimension_numbers"].offset_dims
+    return lax.convert_element_type(jnp.moveaxis(looked, -1, at), held.dtype)
 
 
 def _packed(eqn: Any, indices: Any, held: Held) -> Any:

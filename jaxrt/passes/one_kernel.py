@@ -30,15 +30,16 @@ NAIVE = 1e5
 """FLOPs of a product of two matrices that naive loops may do."""
 
 _PLAIN = frozenset((
-    "abs", "add", "and", "argmax", "argmin", "broadcast_in_dim", "ceil", "clamp", "concatenate",
-    "convert_element_type", "copy", "copy_p", "cos", "div", "dot_general", "dynamic_slice",
-    "dynamic_update_slice", "eq", "erf", "erf_inv", "erfc", "exp", "exp2", "expand_dims",
-    "expm1", "floor", "gather", "ge", "gt", "integer_pow", "iota", "is_finite", "le", "log",
-    "log1p", "logistic", "lt", "max", "min", "mul", "name", "ne", "neg", "not", "or", "pad",
-    "pow", "reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_prod", "reduce_sum",
-    "rem", "reshape", "rev", "round", "rsqrt", "scan", "select_n", "shift_left",
-    "shift_right_arithmetic", "shift_right_logical", "sign", "sin", "slice", "split", "sqrt",
-    "square", "squeeze", "stop_gradient", "sub", "tanh", "transpose", "xor",
+    "abs", "add", "and", "argmax", "argmin", "bitcast_convert_type", "broadcast_in_dim",
+    "ceil", "clamp", "concatenate", "convert_element_type", "copy", "copy_p", "cos", "div",
+    "dot_general", "dynamic_slice", "dynamic_update_slice", "eq", "erf", "erf_inv", "erfc",
+    "exp", "exp2", "expand_dims", "expm1", "floor", "gather", "ge", "gt", "integer_pow",
+    "iota", "is_finite", "le", "log", "log1p", "logistic", "lt", "max", "min", "mul", "name",
+    "ne", "neg", "not", "optimization_barrier", "or", "pad", "pow", "reduce_and",
+    "reduce_max", "reduce_min", "reduce_or", "reduce_prod", "reduce_sum", "rem", "reshape",
+    "rev", "round", "rsqrt", "scan", "select_n", "shift_left", "shift_right_arithmetic",
+    "shift_right_logical", "sign", "sin", "slice", "split", "sqrt", "square", "squeeze",
+    "stop_gradient", "sub", "tanh", "transpose", "xor",
 ))  # fmt: skip
 """Primitives that need no routine of XLA's runtime, which such a function does not find.
 
