@@ -10,6 +10,7 @@ from fake_tensorflow import signature, tensor
 
 from jaxrt.cli import compressed, compression, pictures
 from jaxrt.cli.flags.compression import CompressionFlags
+from jaxrt.cli.repeated import repeated
 from jaxrt.compression.goals import Goal
 from jaxrt.compression.schemes import Scheme
 from jaxrt.errors import UsageError
@@ -121,20 +122,73 @@ def report() -> dict[str, Any]:
             "points": [{"bytes": 4352, "error": 0.01, "agreement": 0.99}],
             "pruned": None,
             "speed": [],
-        }
+        },
+        "signatures": {"serving_default": {"programs": [{}], "stages": []}},
     }
 
 
+def test_a_line_says_what_was_compressed_and_what_that_did() -> None:
+    assert compressed.compression_summary(report()) == (
+        "compressed: 1 of 1 layers (int8 ×1); weights 16.4 kB → 4.4 kB (0.266x); worst error 1 % "
+        "RMS (signature 'serving_default', output 'y'), agreement ≥ 99 %, on made-up inputs, 64 "
+        "rows"
+    )
+    assert compressed.compression_summary({"compression": None}) is None
+
+
+def test_a_line_says_why_nothing_is_compressed() -> None:
+    def said(signature: dict[str, Any] | None = None, **changed: Any) -> str | None:
+        found = report()
+        found["compression"] |= changed
+        found["signatures"] = {"f": signature or {"programs": [{}], "stages": []}}
+        *_, last = compressed.compression_lines(found)
+        assert compressed.compression_summary(found) == last
+        return last
+
+    assert said(dropped="f x[1] would be slower") == "nothing is compressed: f x[1] would be slower"
+    assert said(layers=[]) == (
+        "nothing is compressed: no program has a matrix of weights that takes more than its scales "
+        "would save"
+    )
+    assert said({"programs": [], "stages": []}, layers=[]) == (
+        "nothing is compressed: TensorFlow runs all of the model, with the weights as they are"
+    )
+    left = [
+        {"scheme": "float", "why": why} for why in ("the budget: 1 %", "the budget: 1 %", "other")
+    ]
+    assert said(layers=left) == "nothing is compressed: the budget: 1 %, and for other reasons"
+
+
+def named(*names: str, **changed: Any) -> list[dict[str, Any]]:
+    (layer,) = report()["compression"]["layers"]
+    return [{**layer, "layer": name, **changed} for name in names]
+
+
+def test_layers_that_a_model_repeats_are_one_line() -> None:
+    keys = [f"attention_{n}/key/kernel" for n in range(1, 12)]
+    convolutions = [f"conv2d_{n}/kernel" for n in range(9)]
+    layers = [*named("attention/key/kernel", *keys, *convolutions), *named("head/kernel")]
+    layers[3] = layers[3] | {"error": {**layers[3]["error"], "rms": 0.5}}
+    layers[5] = layers[5] | {"scheme": "float", "why": "the budget"}
+    first, other, convolution, head = repeated(layers)
+    assert first["layer"] == "attention_*/key/kernel ×11" and first["error"]["rms"] == 0.5
+    assert (first["bytes_before"], first["bytes_after"]) == (11 * 16384, 11 * 4352)
+    assert (other["layer"], other["scheme"]) == ("attention_5/key/kernel", "float")
+    assert (convolution["layer"], head["layer"]) == ("conv2d_*/kernel ×9", "head/kernel")
+    assert repeated(layers[:20]) == layers[:20]  # few are shown as they are
+
+
 def test_made_up_inputs_are_said_aloud() -> None:
-    first, *rest = compressed.compression_lines(report())
-    assert first.startswith("NOBODY BROUGHT CALIBRATION DATA") and "'serving_default'" in first
-    assert rest == ["a note"]
+    note, last = compressed.compression_lines(report())
+    assert last.startswith("NOBODY BROUGHT CALIBRATION DATA") and "'serving_default'" in last
+    assert note == "a note"
     assert list(compressed.compression_lines({})) == []
 
 
 def test_tables_show_layers_and_outputs() -> None:
     titles = [str(table.title) for table in compressed.compression_tables(report())]
-    assert "1 of 1 layers; weights 16.4 kB → 4.4 kB (0.266x); budget: error ≤ 0.5 %" in titles[0]
+    said = "1 of 1 layers (int8 ×1); weights 16.4 kB → 4.4 kB (0.266x); budget: error ≤ 0.5 %"
+    assert said in titles[0]
     assert "made-up inputs: 64 rows, layers alone on 32 of 64" in titles[1]
     assert compressed.compression_tables({"compression": None}) == []
 
@@ -142,7 +196,8 @@ def test_tables_show_layers_and_outputs() -> None:
 def test_a_plot_draws_size_against_error_and_the_budget(tmp_path: Path) -> None:
     pictures.write(report(), tmp_path / "a.svg")
     drawn = (tmp_path / "a.svg").read_text()
-    assert drawn.count("<circle") == 2 and "4.4 kB, 1 %" in drawn and "budget 0.5 %" in drawn
+    assert drawn.count("<circle") == 3 and "budget 0.5 %" in drawn
+    assert ">taken: 4.4 kB, 1 %<" in drawn and ">float: 16.4 kB<" in drawn
     with pytest.raises(UsageError, match="has nothing to draw"):
         pictures.write({}, tmp_path / "b.svg")
     with pytest.raises(UsageError, match="want a file that ends in .svg"):

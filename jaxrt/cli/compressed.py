@@ -1,12 +1,13 @@
-"""What compression did, as tables and lines, and size against error as a picture."""
+"""What compression did, as tables and lines."""
 
-import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.table import Table
 
 from jaxrt.cli.console import table
+from jaxrt.cli.repeated import repeated
 from jaxrt.compression.budget import spell
 from jaxrt.units import size
 
@@ -16,27 +17,27 @@ MADE_UP = (
 )
 
 
-def compression_tables(report: Mapping[str, Any]) -> list[Table]:
-    """Layers, outputs and times; none where nobody asked for compression."""
+def compression_tables(report: Mapping[str, Any], *, whole: bool = False) -> list[Table]:
+    """Layers, outputs and times; none where nobody asked for compression.
+
+    `whole`: layers that a model repeats are shown each for itself.
+    """
     found = report.get("compression")
     if not found:
         return []
-    held = sum(layer["scheme"] != "float" for layer in found["layers"])
-    before, after = found["bytes_before"], found["bytes_after"]
-    title = (
-        f"Compression: {held} of {len(found['layers'])} layers; weights {size(before)} → "
-        f"{size(after)} ({_ratio(after, before)}); budget: {found['budget']}"
-    )
-    columns = ["layer", "", "scheme", "before", "after", "max error", "RMS error", "SQNR", "why"]
-    rows = [_layer(layer) for layer in found["layers"]]
-    tables = [table(title, columns, rows)]
+    tables = []
+    if layers := found["layers"]:
+        columns = ["layer", "", "scheme", "before", "after", "max error", "RMS error", "SQNR"]
+        title = f"Compression: {_held(found)}; budget: {found['budget']}"
+        rows = [_layer(layer) for layer in (layers if whole else repeated(layers))]
+        tables.append(table(title, [*columns, "why"], rows))
     if pruned := found["pruned"]:
         tables += _channels(pruned)
     if outputs := [[key, *_output(e)] for key, es in found["outputs"].items() for e in es]:
         columns = ["signature", "output", "max error", "RMS error", "SQNR", "agreement"]
         tables.append(table(f"Against TensorFlow, {_data(found)}", columns, outputs))
     if speeds := [_speed(speed) for speed in found["speed"]]:
-        columns = ["program", "input shapes", "float", "compressed", "rows a second", "", "as fast"]
+        columns = ["program", "input shapes", "float", "compressed", "rows/s", "rows/s", "as fast"]
         tables.append(table("Time of a call before and after", columns, speeds))
     return tables
 
@@ -66,12 +67,82 @@ def compression_lines(report: Mapping[str, Any]) -> Iterator[str]:
     found = report.get("compression")
     if not found:
         return
-    if found["calibration"]["made_up"]:
-        yield MADE_UP.format(", ".join(map(repr, found["calibration"]["made_up"])))
+    yield from compression_notes(report)
+    if (why := _nothing(found, report)) is not None:
+        yield f"nothing is compressed: {why}"
+    elif (aloud := made_up_line(report)) is not None:
+        yield aloud
+
+
+def compression_notes(report: Mapping[str, Any]) -> list[str]:
+    """What was left out and taken back, and why."""
+    found = report.get("compression")
+    if not found:
+        return []
+    return [*found["notes"], *(found["pruned"]["notes"] if found["pruned"] else ())]
+
+
+def made_up_line(report: Mapping[str, Any]) -> str | None:
+    """None where calibration data were brought."""
+    found = report.get("compression")
+    if not found or not found["calibration"]["made_up"]:
+        return None
+    return MADE_UP.format(", ".join(map(repr, found["calibration"]["made_up"])))
+
+
+def compression_summary(report: Mapping[str, Any]) -> str | None:
+    """One line: what became smaller, how much, and what it did to the answers on which data.
+
+    None where nobody asked for compression.
+    """
+    found = report.get("compression")
+    if not found:
+        return None
+    if (why := _nothing(found, report)) is not None:
+        return f"nothing is compressed: {why}"
+    return f"compressed: {_held(found)}; {_worst(found)}"
+
+
+def _worst(found: Mapping[str, Any]) -> str:
+    """`worst error 0.9 % ('serving_default' output 'y'), agreement ≥ 99 %, on FILE, 64 rows`."""
+    data = found["calibration"]
+    errors = [(float(e["rms"]), key, e) for key, es in found["outputs"].items() for e in es]
+    if not errors:
+        return "its errors are not known: no answers could be compared"
+    rms, key, worst = max(errors, key=lambda error: error[0])
+    said = f"worst error {spell(rms)} RMS (signature {key!r}, output {worst['output']!r})"
+    agreements = [float(e["agreement"]) for _, _, e in errors if e["agreement"] is not None]
+    agreement = f", agreement ≥ {spell(min(agreements))}" if agreements else ""
+    return f"{said}{agreement}, on {data['said']}, {sum(data['rows'].values())} rows"
+
+
+def _held(found: Mapping[str, Any]) -> str:
+    """`60 of 75 layers (int8 ×50, int4 ×10), weights 417.9 MB → 110.2 MB (0.264x)`."""
+    kept = Counter(x["scheme"] for x in found["layers"] if x["scheme"] != "float")
+    schemes = ", ".join(f"{scheme} ×{count}" for scheme, count in kept.most_common())
+    before, after = found["bytes_before"], found["bytes_after"]
+    counted = f"{kept.total()} of {len(found['layers'])} layers"
+    counted += f" ({schemes})" if schemes else ""
+    channels = found["pruned"]["channels"] if found["pruned"] else ()
+    taken = sum(one["before"] - one["after"] for one in channels)
+    pruned = f", {taken} channels taken" if taken else ""
+    return f"{counted}{pruned}; weights {size(before)} → {size(after)} ({_ratio(after, before)})"
+
+
+def _nothing(found: Mapping[str, Any], report: Mapping[str, Any]) -> str | None:
+    """Why all weights are as they were; None where some are not."""
+    pruned = found["pruned"] and found["pruned"]["channels"]
     if found["dropped"]:
-        yield f"nothing is compressed after all: {found['dropped']}"
-    yield from found["notes"]
-    yield from found["pruned"]["notes"] if found["pruned"] else ()
+        return None if pruned else str(found["dropped"])
+    if pruned or any(layer["scheme"] != "float" for layer in found["layers"]):
+        return None
+    if not found["layers"]:
+        parts = [p for one in report["signatures"].values() for p in (one, *one["stages"])]
+        if not any(part["programs"] for part in parts):
+            return "TensorFlow runs all of the model, with the weights as they are"
+        return "no program has a matrix of weights that takes more than its scales would save"
+    (why, _), *others = Counter(layer["why"] for layer in found["layers"]).most_common()
+    return f"{why}, and for other reasons" if others else str(why)
 
 
 def _data(found: Mapping[str, Any]) -> str:
@@ -132,73 +203,3 @@ def _time(seconds: float) -> str:
 
 def _ratio(after: float, before: float) -> str:
     return f"{after / before:.3f}x" if before else "-"
-
-
-WIDTH, HEIGHT, LEFT, BOTTOM = 640, 400, 80, 60
-
-
-def size_against_error(report: Mapping[str, Any]) -> str | None:
-    """For an <svg>: bytes of the weights and relative RMS error of every choice that was tried.
-
-    None where nothing was compressed.
-    """
-    found = report.get("compression")
-    points = [(p["bytes"], float(p["error"])) for p in found["points"]] if found else []
-    points = sorted({(b, e) for b, e in points if math.isfinite(e)} | _float(found))
-    if len(points) < 2:
-        return None
-    widest = max(b for b, _ in points)
-    worst = max(e for _, e in points) or 1.0
-
-    def place(count: float, error: float) -> tuple[float, float]:
-        x = LEFT + (WIDTH - LEFT - 30) * count / widest
-        return x, HEIGHT - BOTTOM - (HEIGHT - BOTTOM - 40) * error / worst
-
-    places = [place(*point) for point in points]
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    dots = "".join(
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{size(b)}, {spell(e)}</title></circle>'
-        for (x, y), (b, e) in zip(places, points, strict=True)
-    )
-    return (
-        f'<rect width="100%" height="100%" fill="white"/>'
-        f'<text x="{LEFT}" y="24" font-size="15">Size of the weights against error</text>'
-        f"{_axes(widest, worst)}"
-        f'<polyline points="{line}" fill="none" stroke="steelblue" stroke-width="2"/>'
-        f'<g fill="steelblue">{dots}</g>{_budget(found, worst)}'
-    )
-
-
-def _float(found: Mapping[str, Any] | None) -> set[tuple[int, float]]:
-    return {(found["bytes_before"], 0.0)} if found else set()
-
-
-def _axes(widest: float, worst: float) -> str:
-    floor, right = HEIGHT - BOTTOM, WIDTH - 30
-    ticks = ""
-    for part in (0.0, 0.25, 0.5, 0.75, 1.0):
-        x, y = LEFT + (right - LEFT) * part, floor - (floor - 40) * part
-        ticks += (
-            f'<text x="{x:.0f}" y="{floor + 20}" text-anchor="middle">{size(widest * part)}</text>'
-            f'<text x="{LEFT - 8}" y="{y + 4:.0f}" text-anchor="end">{spell(worst * part)}</text>'
-            f'<path d="M{LEFT} {y:.0f}H{right}" stroke="#ddd"/>'
-        )
-    return (
-        f'{ticks}<path d="M{LEFT} 40V{floor}H{right}" fill="none" stroke="black"/>'
-        f'<text x="{(LEFT + right) // 2}" y="{HEIGHT - 16}" text-anchor="middle">weights</text>'
-        f'<text transform="translate(16 {HEIGHT // 2}) rotate(-90)" text-anchor="middle">'
-        f"relative RMS error of the worst output</text>"
-    )
-
-
-def _budget(found: Mapping[str, Any] | None, worst: float) -> str:
-    """A line at the error that was allowed, where the picture reaches so far."""
-    limit = found["asked"]["budget"]["max_error"] if found else None
-    if limit is None or limit > worst:
-        return ""
-    y = HEIGHT - BOTTOM - (HEIGHT - BOTTOM - 40) * limit / worst
-    return (
-        f'<path d="M{LEFT} {y:.1f}H{WIDTH - 30}" stroke="crimson" stroke-dasharray="6 4"/>'
-        f'<text x="{WIDTH - 32}" y="{y - 6:.1f}" text-anchor="end" fill="crimson">'
-        f"budget {spell(limit)}</text>"
-    )

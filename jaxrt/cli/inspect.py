@@ -1,5 +1,6 @@
 """`jaxrt inspect`: what an artifact holds."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def command(artifact: Path, as_json: bool, plot: Path | None) -> None:
         ]
         shown.print(console.table("Signatures", ["signature", "", "name", "tensor"], rows))
         report = opened.report()
-        for made in (*report_tables(opened.manifest, report), *compression_tables(report)):
+        tables = (report_tables(opened.manifest, report), compression_tables(report, whole=True))
+        for made in itertools.chain(*tables):
             shown.print(made)
         for line in (*lines(opened.report()), *compression_lines(opened.report())):
             click.echo(line)

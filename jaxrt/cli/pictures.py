@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxrt.cli import compressed, plan_picture
+from jaxrt.cli import plan_picture, size_picture
 from jaxrt.errors import UsageError
 
 
@@ -23,7 +23,7 @@ Draw = Callable[[Mapping[str, Any]], str | None]
 
 PICTURES: tuple[tuple[Draw, int, int], ...] = (
     (plan_picture.plan_picture, plan_picture.WIDTH, plan_picture.HEIGHT),
-    (compressed.size_against_error, compressed.WIDTH, compressed.HEIGHT),
+    (size_picture.size_against_error, size_picture.WIDTH, size_picture.HEIGHT),
 )
 """Each with its width and height in pixels."""
 

@@ -13,7 +13,7 @@ from jaxrt import __version__, digest
 from jaxrt.buckets import Buckets
 from jaxrt.cli import batching, building
 from jaxrt.cli.building import Bridges, SavedModelPath
-from jaxrt.cli.compressed import compression_lines
+from jaxrt.cli.compressed import compression_notes
 from jaxrt.cli.devices import Meshing
 from jaxrt.cli.flags.compression import CompressionFlags
 from jaxrt.cli.tables import errors
@@ -81,8 +81,8 @@ class Cache:
             if digest.content_hash(path) != content:
                 shutil.rmtree(destination)  # else it would be taken for what it was made from
                 raise ModelError(f"{path}: its files changed while they were compiled")
-            for line in compression_lines(report):
-                log.warning("%s: compression: %s", name, line)
+            for line in compression_notes(report):
+                log.info("%s: compression: %s", name, line)
             for row in errors(report):
                 if not row[-1].startswith("ok"):
                     log.warning("%s: against TensorFlow: %s", name, " ".join(filter(None, row)))

@@ -5,6 +5,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 from rich.table import Table
 
+from jaxrt.cli.compressed import compression_summary, made_up_line
 from jaxrt.cli.console import table
 from jaxrt.cli.ready import Ready
 from jaxrt.cli.segments import segment_tables, summaries
@@ -70,6 +71,12 @@ def started_tables(
 
 
 def where_lines(name: str, version: int, ready: Ready) -> Iterator[tuple[int, str]]:
-    """Level and text: one line a signature, a warning where the device does nothing of it."""
-    for warns, text in summaries(ready.artifact.report()):
+    """Level and text: one line a signature, a warning where the device does nothing of it; and
+    what compression did."""
+    report = ready.artifact.report()
+    for warns, text in summaries(report):
         yield logging.WARNING if warns else logging.INFO, f"{name} version {version}: {text}"
+    if (done := compression_summary(report)) is not None:
+        yield logging.INFO, f"{name} version {version}: {done}"
+        if (aloud := made_up_line(report)) is not None and done.startswith("compressed"):
+            yield logging.WARNING, f"{name} version {version}: {aloud}"
