@@ -61,6 +61,9 @@ class Channels:
         for variable in [*jaxpr.invars[weights:], *jaxpr.outvars]:
             self.fix(variable)
         self.walk(jaxpr.eqns)
+        for variable in jaxpr.invars[:weights]:
+            if variable not in self._starts:  # no rule says what its dimensions are
+                self.fix(variable)
         self._settle()
         self._labels = self._components()
         self.fixed: Array = np.zeros(self.count, bool)
