@@ -14,7 +14,7 @@ from jax import lax
 from jaxrt.compression import rewrite
 from jaxrt.compression.schemes import parse_rule
 from jaxrt.errors import DeviceError
-from jaxrt.passes import prepare
+from jaxrt.passes import lanes, prepare
 from jaxrt.program import Program
 from jaxrt.tpu import aot
 from jaxrt.tpu.chips import TPUS
@@ -95,11 +95,14 @@ def test_tables_of_forty_gigabytes_fit_one_chip_in_int8() -> None:
     with pytest.raises(DeviceError, match=r"here it fits with weights in int8 or int4"):
         plans(huge, topology, bf16=True)
     held, _ = rewrite.apply(huge, [parse_rule(".*=int8")], elsewhere(topology))
-    small = prepare.split(held).apply
+    packed, count = lanes.pack(held)
+    assert count == 8  # with the scales of their rows
+    small = prepare.split(packed).apply
     (plan,) = plans(small, topology, bf16=True)
     assert plan.weight_bytes < 0.26 * 40e9
     stats = aot.compile_for(small, plan, topology).stats
     assert plan.weight_bytes < stats.argument_bytes < 1.05 * plan.weight_bytes
+    assert stats.temp_bytes < 1 << 20  # no copy of a table
 
 
 def test_a_missing_compiler_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:

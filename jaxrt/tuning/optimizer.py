@@ -10,7 +10,7 @@ from typing import Any
 from jaxrt import slices
 from jaxrt import target as targets
 from jaxrt.errors import UsageError
-from jaxrt.passes import batchnorm, blocks, convolution_lowering, precision, prepare, resize
+from jaxrt.passes import batchnorm, blocks, convolution_lowering, lanes, precision, prepare, resize
 from jaxrt.passes.convolution import Convolution
 from jaxrt.passes.convolution_table import LOWERINGS, XLA
 from jaxrt.passes.precision import Precision, Rounding
@@ -256,6 +256,9 @@ class Optimizer:
                 gains.append(f"wide vectors: of {self._vector_bits} bits in loops over elements")
         program, written = forms.rewritten(program, self._without)
         gains += written
+        if self._platform == "tpu":
+            program, count = lanes.pack(program)
+            gains += [f"lanes: {count} tables of several rows side by side"] if count else []
         split = prepare.split(program)
         whole = "one-kernel" not in self._without and self._tuner.whole(split.apply)
         if whole:
