@@ -1,7 +1,7 @@
 """Weak channels within the budget: groups tried alone, then together, on calibration data."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -21,7 +21,6 @@ from jaxrt.passes import prune, weak
 from jaxrt.passes.fills import Fill, Fills, Product
 from jaxrt.passes.opened import Moments, Observed, Opened, filled, open_products
 from jaxrt.passes.prune import Analysis, Group
-from jaxrt.target import Target
 
 Array = np.ndarray[Any, Any]
 Key = tuple[tuple[str, int], ...]
@@ -29,6 +28,9 @@ Key = tuple[tuple[str, int], ...]
 
 LEVELS = 4
 """Parts of the share that a group is tried with."""
+
+FURTHER = 6
+"""Steps behind the one that broke the budget which are tried as well."""
 
 SECONDS = 60.0
 """That trying groups alone may take."""
@@ -135,7 +137,12 @@ class Weakest:
     ) -> None:
         self._job, self._wanted, self._model, self._dead = job, wanted, model, dead
         self._notes = notes
-        opened = {base.key: open_products(model.first(base), base.arrays) for base in model.bases}
+        opened = {
+            base.key: open_products(model.first(base), base.arrays)
+            if self._is_one_function(base)
+            else Opened(model.first(base).program, {})
+            for base in model.bases
+        }
         asked = []
         for base in model.bases:
             write = _Open(base) if opened[base.key].arrays else _unchanged
@@ -151,31 +158,24 @@ class Weakest:
             return Choice(goes=self._dead)
         tried, steps = self._alone(candidates)
         modes = self._modes(candidates, tried)
-        made: dict[int, Choice] = {0: Choice(goes=self._dead)}
+        best = [Choice(goes=self._dead, tried=tried)]
 
-        def choice(count: int) -> Choice:
-            if count not in made:
-                made[count] = self._made(steps[:count], candidates, modes, tried)
-            return made[count]
+        def holds(numbers: Sequence[int]) -> bool:
+            self._job.steps.step(f"try without {len(numbers)} of {len(steps)} sets of channels")
+            made = self._made([steps[n] for n in numbers], candidates, modes, tried)
+            error = self._errors(made)
+            is_good = bool(error) and self._wanted.limit.holds(error)
+            if is_good:
+                best.append(dataclasses.replace(made, error=max(error, key=lambda e: e.rms)))
+            return is_good
 
-        def holds(count: int) -> bool:
-            self._job.steps.step(f"try without {count} of {len(steps)} sets of channels")
-            error = self._errors(choice(count))
-            return bool(error) and self._wanted.limit.holds(error)
-
-        good, bad = 0, len(steps) + 1
-        count = len(steps)
-        while bad - good > 1:
-            good, bad = (count, bad) if holds(count) else (good, count)
-            count = (good + bad) // 2
-        if not good:
+        taken = _largest(len(steps), holds)
+        if not taken:
             self._notes.append(
-                f"no weak channel is taken: the least breaks the budget of errors "
+                "no weak channel is taken: the least breaks the budget of errors "
                 f"({self._wanted.limit})"
             )
-            return dataclasses.replace(made[0], tried=tried)
-        error = max(self._errors(choice(good)), key=lambda e: e.rms)
-        return dataclasses.replace(choice(good), error=error)
+        return best[-1]
 
     @staticmethod
     def _opened(base: Base, opened: Opened) -> Base:
@@ -242,7 +242,7 @@ class Weakest:
             order = group.channels[np.argsort(prune.norms(found, group, base.arrays))]
         each = max((int(np.isin(of, group.channels).sum()) for _, of, _ in ends), default=1)
         multiple = -(
-            -liked(self._job.target, self._wanted.goal, group.size)
+            -liked(self._job.target.platform, self._wanted.goal, group.size)
             * group.size
             // max(group.size, each)
         )
@@ -366,13 +366,27 @@ class _Open:
         return open_products(Analysis(program), self.base.arrays).program
 
 
+def _largest(count: int, holds: Callable[[Sequence[int]], bool]) -> list[int]:
+    """Of steps in their order: the longest beginning found by halving that holds, and which of the
+    next few hold beside it. What held last is what is given."""
+    good, bad, middle = 0, count + 1, count
+    while bad - good > 1:
+        good, bad = (middle, bad) if holds(range(middle)) else (good, middle)
+        middle = (good + bad) // 2
+    taken = list(range(good))
+    for number in range(good + 1, min(count, good + 1 + FURTHER)):
+        if holds([*taken, number]):
+            taken.append(number)
+    return taken
+
+
 def _unchanged(program: Any) -> Any:
     return program
 
 
-def liked(target: Target, goal: Goal, size: int) -> int:
+def liked(platform: str, goal: Goal, size: int) -> int:
     """What the channels that stay are to be a multiple of: of few, a quarter."""
     if goal is Goal.SIZE:
         return 1
     quarter = max(1, size // 4)
-    return min(LIKED.get(target.platform, 1), 1 << (quarter.bit_length() - 1))
+    return min(LIKED.get(platform, 1), 1 << (quarter.bit_length() - 1))
