@@ -28,6 +28,9 @@ WIDTHS = (1, 64)
 FEWEST = 1 << 14
 """Rows: smaller tables are read in no time."""
 
+EVEN = 8
+"""Rows of packed tables are a multiple of this, so that they can be split over devices."""
+
 _MODES = lax.GatherScatterMode
 
 
@@ -43,8 +46,18 @@ def pack(program: Program) -> tuple[Program, int]:
     return dataclasses.replace(program, jaxpr=written), len(found)
 
 
-def _tables(closed: ClosedJaxpr, weights: int) -> dict[Any, Any]:
-    """Tables by variable, as they are looked up → the weight, or what is held of one, before."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Table:
+    """What is looked up."""
+
+    start: Any
+    """The weight, or what is held of one, before it was converted; a variable."""
+    filled: bool
+    """Whether indices out of bounds find something else than its rows."""
+
+
+def _tables(closed: ClosedJaxpr, weights: int) -> dict[Any, _Table]:
+    """By variable, as they are looked up."""
     jaxpr = closed.jaxpr
     users: dict[Any, list[Any]] = {}
     for eqn in jaxpr.eqns:
@@ -59,7 +72,7 @@ def _tables(closed: ClosedJaxpr, weights: int) -> dict[Any, Any]:
         whole = not any(variable in returned for variable in chain)
         fills = table is start or start not in held
         if uses and whole and all(_is_look_up(eqn, table, fills=fills) for eqn in uses):
-            found[table] = start
+            found[table] = _Table(start, any(map(_is_filled, uses)))
     return found
 
 
@@ -87,24 +100,27 @@ def _is_look_up(eqn: Any, table: Any, *, fills: bool) -> bool:
     shape, numbers = tuple(table.aval.shape), eqn.params["dimension_numbers"]
     if len(shape) != 2 or shape[1] not in WIDTHS or shape[0] < FEWEST:
         return False
-    filled = eqn.params["mode"] not in (_MODES.CLIP, _MODES.PROMISE_IN_BOUNDS)
     full = shape[0] % (LANES // shape[1]) == 0  # else the last row would be half there
     return (
         tuple(eqn.params["slice_sizes"]) == (1, shape[1])
         and tuple(numbers.collapsed_slice_dims) == (0,)
         and tuple(numbers.start_index_map) == (0,)
         and not numbers.operand_batching_dims
-        and (not filled or (fills and full))
+        and (not _is_filled(eqn) or (fills and full))
     )
+
+
+def _is_filled(eqn: Any) -> bool:
+    return eqn.params["mode"] not in (_MODES.CLIP, _MODES.PROMISE_IN_BOUNDS)
 
 
 class _Writer:
     """Writes one program anew."""
 
-    def __init__(self, closed: ClosedJaxpr, tables: Mapping[Any, Any]) -> None:
+    def __init__(self, closed: ClosedJaxpr, tables: Mapping[Any, _Table]) -> None:
         self._closed = closed
         self._tables = tables
-        self._starts = set(tables.values())
+        self._starts = {table.start: table for table in tables.values()}
         self._packed: dict[Any, tuple[Any, tuple[Any, ...]]] = {}
         """Table → it, packed, and the conversions that are left to be done."""
 
@@ -115,7 +131,8 @@ class _Writer:
     def _step(self, eqn: Any, operands: list[Any]) -> list[Any]:
         name = eqn.primitive.name
         if _is_held(eqn) and eqn.outvars[0] in self._starts:
-            self._packed[eqn.outvars[0]] = checkpoint_name(_packed(operands[0]), HELD), ()
+            few = _packed(operands[0], self._starts[eqn.outvars[0]].filled)
+            self._packed[eqn.outvars[0]] = checkpoint_name(few, HELD), ()
             return operands  # nothing takes it: what looks rows up takes the packed one
         table = eqn.invars[0] if name in ("gather", "convert_element_type") else None
         if isinstance(table, Literal):
@@ -126,18 +143,19 @@ class _Writer:
         if name != "gather" or table not in self._tables:
             return bind(eqn.primitive, operands, eqn.params)
         if table not in self._packed:
-            self._packed[table] = checkpoint_name(_packed(operands[0]), PINNED), ()
+            rows = _packed(operands[0], self._tables[table].filled)
+            self._packed[table] = checkpoint_name(rows, PINNED), ()
         held, later = self._packed[table]
-        rows = [_looked_up(eqn, held, operands[1])]
+        found = [_looked_up(eqn, held, operands[1])]
         for conversion in later:  # of the rows, not of the whole table
-            rows = bind(conversion.primitive, rows, conversion.params)
-        return rows
+            found = bind(conversion.primitive, found, conversion.params)
+        return found
 
 
-def _packed(table: Any) -> Any:
-    """[rows, width] → [rows / n, 128] of n rows each, the last ones filled up with zeros."""
+def _packed(table: Any, filled: bool) -> Any:
+    """[rows, width] → [rows / n, 128] of n rows each, where not `filled` with zeros at the end."""
     count, width = table.shape
-    missing = -count % (LANES // width)
+    missing = 0 if filled else -count % (LANES // width * EVEN)
     if missing:
         table = lax.pad(table, np.zeros((), table.dtype), [(0, missing, 0), (0, 0, 0)])
     return lax.reshape(table, (table.size // LANES, LANES))
