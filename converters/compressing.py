@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from jaxrt.compression import pays, quantize, search, switches
+from jaxrt.compression import quantize, search, switches
 from jaxrt.compression.errors import OutputError
 from jaxrt.compression.forms import form_of
 from jaxrt.compression.goals import Goal, Wanted
@@ -14,12 +14,13 @@ from jaxrt.compression.layers import Layer
 from jaxrt.compression.quantize import Form
 from jaxrt.compression.schemes import Scheme, supported
 from jaxrt.compression.search import Option
-from jaxrt.converters import bases, reached
+from jaxrt.converters import bases, layer_times, reached
 from jaxrt.converters.bases import Base
 from jaxrt.converters.calibrating import Data
 from jaxrt.converters.conversion import ConvertedSignature
 from jaxrt.converters.division import Divided
 from jaxrt.converters.emit import Job
+from jaxrt.converters.layer_times import LayerTimes
 from jaxrt.converters.reached import Errors
 from jaxrt.converters.runner import Answers
 from jaxrt.converters.sensitivity import Chosen, Pair, Trials
@@ -110,17 +111,23 @@ class Compressed:
     report says of them."""
 
 
-def compress(job: Job, found: Divided, wanted: Wanted, data: Data) -> Compressed:
+def compress(
+    job: Job, found: Divided, wanted: Wanted, data: Data, times: LayerTimes | None = None
+) -> Compressed:
     """The model with its layers held in fewer bits, within the budget; and what was done.
 
-    Raises UsageError for schemes that the target has no use for.
+    `times`: where the target can be asked what pays; None: rules know. Raises UsageError for
+    schemes that the target has no use for.
     """
-    return _Compressing(job, found, wanted, data).done()
+    return _Compressing(job, found, wanted, data, times).done()
 
 
 class _Compressing:
-    def __init__(self, job: Job, found: Divided, wanted: Wanted, data: Data) -> None:
+    def __init__(
+        self, job: Job, found: Divided, wanted: Wanted, data: Data, times: LayerTimes | None
+    ) -> None:
         self._job, self._found, self._wanted, self._data = job, found, wanted, data
+        self._times = times
         self._walk = Walk(job, found)
         self._notes = list(data.notes)
         self._bases = [base for base in bases.bases(job, found) if not base.random]
@@ -219,17 +226,11 @@ class _Compressing:
         """Where it would be slower, and that matters."""
         if slower_is_fine(self._wanted) or self._wanted.is_forced(layer.name):
             return None
-        form, target = self._form(layer.name, scheme), self._job.target
-        rows = {
-            found.layer.rows
-            for base in self._bases
-            for found in base.takers.get(layer.name, ())
-            if not pays.pays(found, form, target, self._before)
-        }
-        if not rows:
-            return None
-        said = ", ".join(map(str, sorted(rows)))
-        return f"{form.scheme.value} is slower on {target.platform} at {said} rows"
+        if self._times is not None:
+            self._step(f"time {scheme.value} on {bases.said(layer.name)}")
+        found = [f for base in self._bases for f in base.takers.get(layer.name, ())]
+        rule = self._wanted.exactly(layer.name, scheme)
+        return layer_times.slower(found, rule, self._job.target, self._before, self._times)
 
     def _form(self, layer: str, scheme: Scheme) -> Form:
         return form_of(self._places[layer], self._wanted.exactly(layer, scheme))

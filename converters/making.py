@@ -1,6 +1,7 @@
 """The weights and programs of a model: compressed where that was asked for and is not slower."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 from jaxrt import layouts
@@ -11,9 +12,12 @@ from jaxrt.converters.compressing import Compression
 from jaxrt.converters.conversion import ConvertedSignature
 from jaxrt.converters.counted import Counted
 from jaxrt.converters.division import Divided
+from jaxrt.converters.layer_times import LayerTimes
 from jaxrt.converters.options import Options
 from jaxrt.converters.pruning import Pruned
 from jaxrt.errors import ConversionError
+from jaxrt.target import Target
+from jaxrt.tuning.tuner import Autotune
 
 TRIES = 3
 """How often layers are taken back where programs are slower, before all stays float."""
@@ -52,14 +56,15 @@ def make(job: emit.Job, found: Divided, options: Options) -> Made:
     job.steps.step("calibrate")
     data = calibrating.gather(job, found, wanted.calibration)
     less, pruned = pruning.prune_model(job, found, wanted, data)
-    small = compressing.compress(job, less, wanted, data)
+    times = _times(job, options)
+    small = compressing.compress(job, less, wanted, data, times)
     for tries_left in range(TRIES, -2, -1):
         compression = small.compression
         made = dataclasses.replace(_made(job, small.found), compression=compression, pruned=pruned)
         if not compression.chosen:
             return made
-        if job.target.platform != "cpu" or job.target.absent or job.target.num_devices > 1:
-            return made  # nothing here can be timed
+        if not _is_here(job.target):
+            return made
         after = small.found.converted
         speeds = speed.measure(job, less.converted, after, made.compiled, made.weights.arrays)
         slower = [s for s in speeds if s.slower]
@@ -74,7 +79,11 @@ def make(job: emit.Job, found: Divided, options: Options) -> Made:
                 made, speeds=tuple(speeds), compression=_with_slow_rules(compression, worst)
             )
         _again(job, less)
-        if not (back := _taken_back(free, bool(compression.forced), tries_left)):
+        if not (
+            back := _taken_back(
+                free, bool(compression.forced), tries_left, times.ratios if times else {}
+            )
+        ):
             break
         small = small.without(back, why)
     return dataclasses.replace(
@@ -84,6 +93,18 @@ def make(job: emit.Job, found: Divided, options: Options) -> Made:
         speeds=tuple(speeds),
         dropped=f"{why}; --optimize size compresses it nevertheless",
     )
+
+
+def _is_here(target: Target) -> bool:
+    """Whether programs can be timed."""
+    return target.platform == "cpu" and not target.absent and target.num_devices == 1
+
+
+def _times(job: emit.Job, options: Options) -> LayerTimes | None:
+    """None where nothing is to be timed before programs are compiled."""
+    if options.passes.autotune is Autotune.OFF or not _is_here(job.target):
+        return None
+    return LayerTimes(job.target, job.optimize)
 
 
 def _again(job: emit.Job, found: Divided) -> None:
@@ -102,12 +123,18 @@ def _free(compression: Compression) -> list[Layer]:
     ]
 
 
-def _taken_back(free: Sequence[Layer], is_more: bool, tries_left: int) -> list[str]:
+def _taken_back(
+    free: Sequence[Layer], is_more: bool, tries_left: int, ratios: Mapping[str, float]
+) -> list[str]:
     """Layers to be left float where all together are slower; none where nothing would be left.
 
-    The smaller half of the products, which gain the least; at the last try all but the tables.
-    `is_more`: others stay compressed, whatever becomes of these.
+    The third that gained least when timed alone; of layers that were not, the smaller half of the
+    products, and at the last try all but the tables. `is_more`: others stay compressed, whatever
+    becomes of these.
     """
+    if timed := sorted((x for x in free if x.name in ratios), key=lambda x: -ratios[x.name]):
+        back = timed[: math.ceil(len(timed) / 3)] if tries_left > 0 else list(free)
+        return [layer.name for layer in back] if is_more or len(back) < len(free) else []
     products = sorted((x for x in free if x.kind != GATHER), key=lambda x: x.nbytes)
     back = products if tries_left == 1 else products[: max(1, len(products) // 2)]
     if tries_left <= 0 or not back:
