@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from jaxrt.compression.layers import Other
 from jaxrt.compression.schemes import Scheme
 from jaxrt.converters import pruning
 from jaxrt.converters.bases import said
@@ -35,6 +36,7 @@ def make(made: Made) -> dict[str, Any] | None:
         "bytes_before": made.pruned.before if made.pruned else found.before,
         "bytes_after": sum(array.nbytes for array in made.weights.arrays.values()),
         "layers": [_layer(choice, made.dropped) for choice in found.layers],
+        "others": [_other(one) for one in made.pruned.others] if made.pruned else [],
         "outputs": {
             key: [error.to_json() for error in errors] for key, errors in found.outputs.items()
         },
@@ -63,6 +65,15 @@ def _pruned(found: Pruned) -> dict[str, Any]:
         "flops_before": found.flops_before,
         "flops_after": found.flops_after,
         "notes": list(found.notes),
+    }
+
+
+def _other(found: Other) -> dict[str, Any]:
+    return {
+        "weight": said(found.weight),
+        "shape": list(found.shape),
+        "bytes": found.nbytes,
+        "why": found.why,
     }
 
 

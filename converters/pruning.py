@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxrt.compression.errors import OutputError
 from jaxrt.compression.goals import Wanted
+from jaxrt.compression.layers import Other, others
 from jaxrt.converters import bases, joint
 from jaxrt.converters.bases import Base
 from jaxrt.converters.calibrating import Data
@@ -55,6 +56,8 @@ class Pruned:
     """Of products and convolutions, one call of the first program of each part."""
     flops_after: float
     notes: tuple[str, ...]
+    others: tuple[Other, ...]
+    """Large weights that are no layers of compression."""
 
 
 def prune_model(job: Job, found: Divided, wanted: Wanted, data: Data) -> tuple[Divided, Pruned]:
@@ -84,7 +87,18 @@ def prune_model(job: Job, found: Divided, wanted: Wanted, data: Data) -> tuple[D
         flops_before=_flops(model, {}),
         flops_after=_flops(model, choice.goes),
         notes=tuple(dict.fromkeys(notes)),
+        others=tuple(_others(model)),
     )
+
+
+def _others(model: Joint) -> Iterator[Other]:
+    layers = {name for base in model.bases for name in base.layers}
+    seen = set()
+    for base in model.bases:
+        for other in others(base.programs[0]):
+            if other.weight not in layers and other.weight not in seen:
+                seen.add(other.weight)
+                yield other
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -143,16 +157,14 @@ def _channels(model: Joint, dead: Goes, choice: Choice) -> Iterator[Channels]:
 
 
 def _nothing(model: Joint, wanted: Wanted, taken: tuple[Channels, ...]) -> Iterator[str]:
-    """Why no channel went."""
-    if taken:
+    """Why no channel went, to those who asked for it."""
+    if taken or not wanted.prune:
         return
     if not any(found.open.any() for found in map(model.first, model.bases)):
         yield (
             "nothing pruned: no channel is made and used by weights alone; all reach an input, an "
             "output, or an operation that mixes them"
         )
-    elif not wanted.prune:
-        yield "nothing pruned: no channel is dead; --prune SHARE takes weak ones too"
 
 
 def dims_said(weights: tuple[tuple[str, int], ...]) -> str:

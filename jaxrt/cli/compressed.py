@@ -30,6 +30,7 @@ def compression_tables(report: Mapping[str, Any], *, whole: bool = False) -> lis
         columns = ["layer", "", "scheme", "before", "after", "max error", "RMS error", "SQNR"]
         title = f"Compression: {_held(found)}; budget: {found['budget']}"
         rows = [_layer(layer) for layer in (layers if whole else repeated(layers))]
+        rows += [_other(one) for one in found.get("others", ())]
         tables.append(table(title, [*columns, "why"], rows))
     if pruned := found["pruned"]:
         tables += _channels(pruned)
@@ -40,6 +41,11 @@ def compression_tables(report: Mapping[str, Any], *, whole: bool = False) -> lis
         columns = ["program", "input shapes", "float", "compressed", "rows/s", "rows/s", "as fast"]
         tables.append(table("Time of a call before and after", columns, speeds))
     return tables
+
+
+def _other(one: Mapping[str, Any]) -> list[str]:
+    """A large weight that is no layer."""
+    return [one["weight"], "", "float", *[size(one["bytes"])] * 2, "", "", "", one["why"]]
 
 
 def _channels(pruned: Mapping[str, Any]) -> list[Table]:

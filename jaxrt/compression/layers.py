@@ -22,8 +22,11 @@ from jaxrt.passes.rewrite import inline
 from jaxrt.passes.rows_control import scan_counts
 from jaxrt.program import Program
 
-WIDE = (np.dtype(np.float32), np.dtype(jnp.bfloat16))
+WIDE = tuple(np.dtype(kind) for kind in ("float32", jnp.bfloat16, "float16", "float64"))
 """What weights have before: bfloat16 where the precision of products has rounded them."""
+
+LARGE = 64 << 10
+"""Bytes from which it is said why an array of weights is no layer."""
 
 DOT, CONV, GATHER = "dot", "conv", "gather"
 
@@ -182,6 +185,50 @@ class _Search:
         )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Other:
+    """A large array of weights that is no layer."""
+
+    weight: str
+    shape: tuple[int, ...]
+    nbytes: int
+    why: str
+    """`not a layer: used by add, mul`."""
+
+
+def others(program: Program) -> tuple[Other, ...]:
+    """Arguments of LARGE bytes or more that nothing multiplies with or looks up; in their order."""
+    inlined = dataclasses.replace(program, jaxpr=inline(program.jaxpr))
+    jaxpr: Any = inlined.jaxpr.jaxpr
+    layered = {weight for found in find(inlined) for weight in found.layer.weights}
+    out = []
+    for name, variable in zip(program.weight_names, jaxpr.invars, strict=False):
+        aval = variable.aval
+        nbytes = aval.size * aval.dtype.itemsize
+        if nbytes >= LARGE and name not in layered:
+            why = f"not a layer: {_used(jaxpr, variable)}"
+            if aval.dtype not in WIDE:
+                why += f", of {aval.dtype.name}"
+            out.append(Other(weight=name, shape=tuple(aval.shape), nbytes=nbytes, why=why))
+    return tuple(out)
+
+
+def _used(jaxpr: Any, variable: Any) -> str:
+    """`used by add, mul`: what takes it, moved or as it is."""
+    same = {variable}
+    names: dict[str, None] = {}
+    for eqn in jaxpr.eqns:
+        if not same.intersection(variables(eqn.invars)):
+            continue
+        if move_of(eqn):
+            same.add(eqn.outvars[0])
+        else:
+            names[eqn.primitive.name] = None
+    if same.intersection(variables(jaxpr.outvars)):
+        names["an output"] = None
+    return f"used by {', '.join(names)}" if names else "used by nothing"
+
+
 def moved(program: Program) -> Scope:
     """Top-level variable that is another one moved → that, and how."""
     return {
@@ -241,14 +288,13 @@ def _takes(eqn: Any) -> Iterator[Take]:
 
 
 def _product(eqn: Any) -> Iterator[Take]:
-    contracted, batch = eqn.params["dimension_numbers"]
+    contracted, _ = eqn.params["dimension_numbers"]
     terms = math.prod(eqn.invars[0].aval.shape[d] for d in contracted[0])
     flops = 2.0 * eqn.outvars[0].aval.size * terms
     for operand in (1, 0):
         shape = eqn.invars[operand].aval.shape
-        shared = {*contracted[operand], *batch[operand]}
-        own = math.prod(n for d, n in enumerate(shape) if d not in shared)
-        rows = eqn.outvars[0].aval.size // max(1, own)
+        kept = math.prod(n for d, n in enumerate(shape) if d not in contracted[operand])
+        rows = eqn.outvars[0].aval.size // max(1, kept)
         yield Take(operand, DOT, tuple(sorted(contracted[operand])), flops, rows)
 
 
