@@ -9,7 +9,9 @@ from collections import Counter
 
 import hlo_text
 import mesh_programs
+import numpy as np
 import pytest
+from programs import run
 
 from jaxrt.compiler import Stats, stats
 from jaxrt.compression import rewrite
@@ -126,6 +128,28 @@ def test_a_tpu_multiplies_few_bits_as_they_are(
     scheme: str, name: str, kinds: tuple[str, str]
 ) -> None:
     assert kinds in hlo_text.products(_made(scheme, name).hlo)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "name", "most"), [("fp8", "tpu7x:2x2x1", 0.02), ("w8a8", "v5e:1x1", 0.015)]
+)
+def test_activations_in_few_bits_give_numbers_near_those_of_floats(
+    scheme: str, name: str, most: float
+) -> None:
+    """Emulated on the CPU, which rounds as the device does and sums in float32 or int32."""
+    found = mesh_programs.program("encoder", 3)
+    *weights, x = mesh_programs.arguments(found)
+    held, _ = rewrite.apply(found, [parse_rule(f".*={scheme}")], elsewhere(parse(name)))
+    split = prepare.split(held)
+    named = dict(zip(found.weight_names, weights, strict=True))
+    got, want = (
+        np.asarray(run(jaxpr, [*arrays, x])[0])
+        for jaxpr, arrays in (
+            (split.apply.jaxpr, prepare.run_prepare(split, named).values()),
+            (found.jaxpr, weights),
+        )
+    )
+    assert np.sqrt(np.mean((got - want) ** 2) / np.mean(want**2)) < most
 
 
 @pytest.mark.cuda
