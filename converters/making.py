@@ -22,6 +22,10 @@ from jaxrt.tuning.tuner import Autotune
 TRIES = 3
 """How often layers are taken back where programs are slower, before all stays float."""
 
+LONG, MUCH_SLOWER = 1e-3, 1.1
+"""Seconds, and times as long, from which programs of fewer channels are seen to be slower: they
+do less, and what is read off quick programs is noise."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Made:
@@ -62,7 +66,7 @@ def make(job: emit.Job, found: Divided, options: Options) -> Made:
         compression = small.compression
         made = dataclasses.replace(_made(job, small.found), compression=compression, pruned=pruned)
         if not compression.chosen:
-            return made
+            return _if_no_slower(job, found, less, made)
         if not _is_here(job.target):
             return made
         after = small.found.converted
@@ -92,6 +96,26 @@ def make(job: emit.Job, found: Divided, options: Options) -> Made:
         pruned=pruned,
         speeds=tuple(speeds),
         dropped=f"{why}; --optimize size compresses it nevertheless",
+    )
+
+
+def _if_no_slower(job: emit.Job, found: Divided, less: Divided, made: Made) -> Made:
+    """What was pruned alone, beside the whole model `found`."""
+    if not (made.pruned and made.pruned.channels and _is_here(job.target)):
+        return made
+    arrays = made.weights.arrays
+    speeds = speed.measure(job, found.converted, less.converted, made.compiled, arrays)
+    slower = [s for s in speeds if s.before > LONG and s.after > MUCH_SLOWER * s.before]
+    if not slower or (made.compression and compressing.slower_is_fine(made.compression.wanted)):
+        return dataclasses.replace(made, speeds=tuple(speeds))
+    worst = max(slower, key=lambda s: s.after / s.before)
+    why = f"{worst.part} {worst.shapes} would take {worst.after / worst.before:.2f} times as long"
+    _again(job, found)
+    return dataclasses.replace(
+        _made(job, found),
+        compression=made.compression,
+        speeds=tuple(speeds),
+        dropped=f"without channels {why}; --optimize size takes them nevertheless",
     )
 
 

@@ -57,7 +57,7 @@ def _channels(pruned: Mapping[str, Any]) -> list[Table]:
         f"Channels taken: weights {size(before)} → {size(after)}, "
         f"{spell(saved)} of the operations{error}"
     )
-    columns = ["dimensions of weights", "channels", "left", "dead", "filled by", "error alone"]
+    columns = ["weight:dimension", "channels", "left", "dead", "filled by", "error alone"]
     rows = [_group(one) for one in pruned["channels"]]
     return [table(title, columns, rows)] if rows else []
 
@@ -65,7 +65,9 @@ def _channels(pruned: Mapping[str, Any]) -> list[Table]:
 def _group(one: Mapping[str, Any]) -> list[str]:
     alone = spell(float(one["error"]["rms"])) if one["error"] else ""
     counts = [str(one[name]) for name in ("before", "after", "dead")]
-    return [one["weights"], *counts, one["filled"], alone]
+    dims = one["weights"].split(", ")
+    more = f" and {len(dims) - 1} more" if len(dims) > 1 else ""
+    return [f"{dims[0]}{more}", *counts, one["filled"], alone]
 
 
 def compression_lines(report: Mapping[str, Any]) -> Iterator[str]:
