@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -55,10 +54,10 @@ class Choice:
     """What goes, and what stands for it."""
 
     goes: Goes
-    fills: Mapping[str, Fills] = MappingProxyType({})
+    fills: Mapping[str, Fills] = dataclasses.field(default_factory=dict)
     """By the key of the base."""
     error: OutputError | None = None
-    tried: Mapping[Key, Tried] = MappingProxyType({})
+    tried: Mapping[Key, Tried] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

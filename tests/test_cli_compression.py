@@ -73,6 +73,11 @@ def test_arrays_of_no_signature_are_refused_with_those_wanted(tmp_path: Path) ->
         read(path)
 
 
+def test_single_weights_are_not_pruned_and_a_share_of_channels_is_wanted(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--prune 2:4: no target .* want a share of whole channel"):
+        compression.wanted(CompressionFlags(prune="2:4"), tmp_path)
+
+
 def test_a_missing_file_is_said_before_anything_is_compiled(tmp_path: Path) -> None:
     flags = CompressionFlags(compress="int8", calibration=str(tmp_path / "none.npz"))
     with pytest.raises(UsageError, match="none.npz: no such file; want .npz, JSON"):

@@ -1,6 +1,7 @@
 """What the flags of compression mean: schemes, budget, and files of calibration data."""
 
 import json
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -55,9 +56,18 @@ def wanted(flags: CompressionFlags, model: Path) -> Wanted | None:
         rules=rules,
         budget=budget,
         goal=Goal(flags.goal),
-        prune=_share("--prune", flags.prune) or 0.0,
+        prune=_pruned(flags.prune),
         calibration=source or _warm_up(model),
     )
+
+
+def _pruned(text: str | None) -> float:
+    if text is not None and re.fullmatch(r"\d+:\d+", text):
+        raise UsageError(
+            f"--prune {text}: no target multiplies by matrices with N of M weights through XLA, so "
+            "that zeros among others would win nothing; want a share of whole channels, such as 25%"
+        )
+    return _share("--prune", text) or 0.0
 
 
 def _share(flag: str, text: str | None) -> float | None:
