@@ -47,10 +47,13 @@ class Channels:
 
     def __init__(self, closed: ClosedJaxpr, weights: int) -> None:
         """`weights`: how many of the arguments are; the indices of the others are fixed."""
-        self._starts: dict[Any, list[int]] = {}
-        self._count = 0
+        self._starts: dict[Dim, int] = {}
+        """Dimension → place of its first index. Place 0 stands for all indices of dimensions that
+        are fixed, or nobody speaks of: the rows of a table may be many."""
+        self._count = 1
+        self._unseen: set[Dim] = set()
         self._ties: list[tuple[Array, Array]] = []
-        self._fixed: list[Array] = []
+        self._fixed: list[Array] = [np.zeros(1, np.int64)]
         self._parents: dict[Dim, Dim] = {}
         self._whole_fixed: set[Dim] = set()
         self._carriers: set[Dim] = set()
@@ -61,9 +64,6 @@ class Channels:
         for variable in [*jaxpr.invars[weights:], *jaxpr.outvars]:
             self.fix(variable)
         self.walk(jaxpr.eqns)
-        for variable in jaxpr.invars[:weights]:
-            if variable not in self._starts:  # no rule says what its dimensions are
-                self.fix(variable)
         self._settle()
         self._labels = self._components()
         self.fixed: Array = np.zeros(self.count, bool)
@@ -77,7 +77,10 @@ class Channels:
 
     def of(self, dim: Dim) -> Array:
         """[size] the channel of each index."""
-        found: Array = self._labels[self._places(dim)]
+        size = dim[0].aval.shape[dim[1]]
+        if dim not in self._starts:
+            return np.full(size, self._labels[0])
+        found: Array = self._labels[self._starts[dim] : self._starts[dim] + size]
         return found
 
     def is_fixed(self, dim: Dim) -> bool:
@@ -85,10 +88,8 @@ class Channels:
         return isinstance(dim[0], Literal) or bool(self.fixed[self.of(dim)].all())
 
     def dims(self) -> Iterator[Dim]:
-        """Those of all variables."""
-        for variable, starts in self._starts.items():
-            for dim in range(len(starts)):
-                yield variable, dim
+        """Those of which something may be tied."""
+        yield from self._starts
 
     def walk(self, eqns: Sequence[Any]) -> None:
         for eqn in eqns:
@@ -134,8 +135,11 @@ class Channels:
         if isinstance(atom, Literal):
             return
         for dim in range(len(atom.aval.shape)) if dims is None else dims:
-            self._fixed.append(self._places((atom, dim)))
             self._whole_fixed.add(self._find((atom, dim)))
+            if (atom, dim) in self._starts:
+                self._fixed.append(self._places((atom, dim)))
+            else:
+                self._unseen.add((atom, dim))
 
     def along(self, before: Any, after: Any, dims: Mapping[int, int]) -> None:
         """`dims`: dimension of `before` → dimension of `after`; the others of both are fixed."""
@@ -151,13 +155,13 @@ class Channels:
         self._views.append(_View(one, tuple(many)))
 
     def _places(self, dim: Dim) -> Array:
-        variable, number = dim
-        if variable not in self._starts:
-            sizes = variable.aval.shape
-            self._starts[variable] = [self._count + int(n) for n in np.cumsum([0, *sizes])[:-1]]
-            self._count += sum(sizes)
-        start = self._starts[variable][number]
-        return np.arange(start, start + variable.aval.shape[number])
+        size = dim[0].aval.shape[dim[1]]
+        if dim not in self._starts:
+            self._starts[dim] = self._count
+            self._count += size
+            if dim in self._unseen:
+                self._fixed.append(np.arange(self._starts[dim], self._count))
+        return np.arange(self._starts[dim], self._starts[dim] + size)
 
     def _find(self, dim: Dim) -> Dim:
         """What stands for all the dimensions that are linked as wholes."""

@@ -21,6 +21,9 @@ from jaxrt.passes.rows_control import scan_counts
 
 Array = np.ndarray[Any, Any]
 
+FEW = 64
+"""Elements of a dimension that are looked at before all."""
+
 ROUNDS = 64
 """Of a loop, until what it carries is settled: each can only lose channels."""
 
@@ -87,12 +90,14 @@ class Constants:
         return dataclasses.replace(value, dims=dims)
 
     def _of_array(self, variable: Any, array: Array) -> Value:
-        dims = {}
-        for dim in range(array.ndim):
-            if array.size and not self._channels.is_fixed((variable, dim)):
-                rows = np.moveaxis(array, dim, 0).reshape(array.shape[dim], -1)
-                dims[dim] = Known((rows == rows[:, :1]).all(axis=1), np.array(rows[:, 0]))
-        one = array.reshape(-1)[0] if array.size and (array == array.reshape(-1)[0]).all() else None
+        dims = {
+            dim: _constant(array, dim)
+            for dim in range(array.ndim)
+            if array.size and not self._channels.is_fixed((variable, dim))
+        }
+        flat = array.reshape(-1)
+        is_one = array.size and all((part == flat[0]).all() for part in (flat[:FEW], flat))
+        one = flat[0] if is_one else None
         return Value(array.shape, array.dtype, dims, one)
 
     def body(self, closed: Any, values: Sequence[Value], depth: int, watched: bool) -> list[Value]:
@@ -101,6 +106,22 @@ class Constants:
         env = dict(zip(jaxpr.invars, values, strict=True))
         self._walk(jaxpr.eqns, env, depth + 1, watched)
         return [_read(env, atom) for atom in jaxpr.outvars]
+
+
+def _constant(array: Array, dim: int) -> Known:
+    """Where all elements at an index of `dim` are one value: few are looked at first, since large
+    tables seldom have any."""
+    others = tuple(d for d in range(array.ndim) if d != dim)
+    first, some = (
+        array[tuple(slice(None) if d == dim else slice(n) for d in range(array.ndim))]
+        for n in (1, FEW)
+    )
+    mask = (some == first).all(axis=others)
+    left = np.flatnonzero(mask)
+    if len(left) and some.size < array.size:
+        rows = np.take(array, left, axis=dim)
+        mask[left] = (rows == np.take(first, left, axis=dim)).all(axis=others)
+    return Known(mask, first.reshape(-1).copy())
 
 
 def _read(env: Mapping[Any, Value], atom: Any) -> Value:

@@ -116,15 +116,11 @@ def groups_of(found: Analysis, *, ended: bool = True) -> tuple[Group, ...]:
     """`ended`: only channels that products with weights end, and nothing else."""
     right, ends = _ended(found)
     dims = list(found.dims)
-    pairs = [
-        np.stack([channels, np.full(len(channels), number)])
-        for number, channels in enumerate(found.dims.values())
-    ]
-    every = np.unique(np.concatenate(pairs, axis=1), axis=1) if pairs else np.zeros((2, 0), int)
-    every = every[:, (found.open & right if ended else found.open)[every[0]]]
+    wanted = found.open & right if ended else found.open
     members: dict[int, list[int]] = {}
-    for channel, number in every.T.tolist():
-        members.setdefault(channel, []).append(number)
+    for number, mine in enumerate(found.dims.values()):
+        for channel in np.unique(mine[wanted[mine]]).tolist():
+            members.setdefault(channel, []).append(number)
     by: dict[tuple[int, ...], list[int]] = {}
     for channel, places in members.items():
         by.setdefault(tuple(places), []).append(channel)
