@@ -30,7 +30,7 @@ class Allowed:
     """Of an output's largest finite magnitude; see `tolerance`."""
     rounded: bool = False
     """Products are: whole numbers and strings may be any, since rounded numbers chose them."""
-    recorded: Mapping[str, Recorded] = MappingProxyType({})
+    recorded: Mapping[str, Recorded] = dataclasses.field(default_factory=dict)
     """By output, what compression does to it."""
 
     @classmethod
