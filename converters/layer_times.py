@@ -6,7 +6,6 @@ stay float and the others do not.
 
 import dataclasses
 import math
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -39,9 +38,6 @@ SECONDS = 0.25
 FEWEST, MOST = 5, 60
 """Rounds."""
 
-SETS = 16
-"""Of ids that look-ups take in turn: rows that were just looked up lie in the cache."""
-
 COPIES = 64
 """Of small weights at most, which stand for all others of the model."""
 
@@ -71,6 +67,8 @@ class LayerTimes:
         `total`: bytes of all weights of the model, with which this layer shares the cache.
         """
         kinds = {use.kind for use in found.uses}
+        if kinds == {GATHER}:
+            return None  # tables are joined: alone, their look-ups mostly wake threads
         if len(kinds) > 1 or any(use.is_nested for use in found.uses):
             return None  # rules know: it is widened before the loop, or for its products
         eqn = found.uses[0].eqn
@@ -95,7 +93,7 @@ class LayerTimes:
         weights = random.standard_normal(found.layer.shape, np.float32)
         name = program.weight_names[0]
         wanted = {name: weights.astype(program.weight_avals[0].dtype)}
-        inputs = _inputs(found, program, random)
+        inputs = _inputs(program, random)
         working = min(total, 2 * CACHE)
         copies = min(COPIES, max(1, math.ceil(working / max(1, weights.nbytes))))
         runs = [self._run(p, wanted, copies, inputs) for p in (program, held)]
@@ -163,18 +161,13 @@ def alone(found: Found) -> Program:
     )
 
 
-def _inputs(found: Found, program: Program, random: np.random.Generator) -> list[Array]:
+def _inputs(program: Program, random: np.random.Generator) -> list[Array]:
     (aval,) = program.input_avals
-    if found.uses[0].kind == GATHER:
-        rows = min(
-            found.layer.shape[d] for d in range(len(found.layer.shape)) if d not in found.layer.axes
-        )
-        return [np.asarray(random.integers(0, rows, aval.shape), aval.dtype) for _ in range(SETS)]
     return [np.asarray(random.standard_normal(aval.shape, np.float32).astype(aval.dtype))]
 
 
 def _in_turns(runs: Sequence[Callable[[int], None]], clock: Callable[[], float]) -> list[float]:
-    """Median seconds of each."""
+    """The least seconds of each: what the neighbours did is not in it."""
     times: list[list[float]] = [[] for _ in runs]
 
     def once(which: int, number: int) -> float:
@@ -188,4 +181,4 @@ def _in_turns(runs: Sequence[Callable[[int], None]], clock: Callable[[], float])
         order = range(len(runs)) if number % 2 else reversed(range(len(runs)))
         for which in order:
             times[which].append(once(which, number))
-    return [statistics.median(column) for column in times]
+    return [min(column) for column in times]

@@ -11,6 +11,7 @@ from programs import program, run
 from jaxrt.compression import rewrite
 from jaxrt.compression.schemes import parse_rule
 from jaxrt.passes import prepare
+from jaxrt.passes.tables import join
 from jaxrt.target import Target
 
 CPU = Target(platform="cpu", device_kind="cpu", num_devices=1, fingerprint="", features="")
@@ -81,3 +82,26 @@ def test_words_are_looked_up_before_they_are_taken_apart() -> None:
     names = [eqn.primitive.name for eqn in split.apply.jaxpr.jaxpr.eqns]
     assert names.count("gather") == 1
     assert names[names.index("gather") + 1] == lax.optimization_barrier_p.name
+
+
+def test_tables_of_one_width_are_looked_up_at_once_in_few_bits_too() -> None:
+    weights = {f"t{i}": RNG.standard_normal((200, 64)).astype(np.float32) for i in range(5)}
+
+    def function(w: Any, ids: Any) -> list[Any]:
+        found = [jnp.take(w[name], ids[:, i], axis=0, mode="clip") for i, name in enumerate(w)]
+        return [jnp.concatenate(found, 1)]
+
+    made = program(function, 4, {"ids": ((5,), np.int32)}, weights)
+    held, _ = rewrite.apply(made, [parse_rule(".*=int8")], CPU)
+    joined, count = join(held)
+    split = prepare.split(joined)
+    assert count == 5 and _stored(split) == [("int32", (1000, 17))]
+    ids = np.asarray(RNG.integers(-1, 201, (4, 5)), np.int32)
+    apart = prepare.split(held)
+    got, want = (
+        run(s.apply.jaxpr, [*prepare.run_prepare(s, weights).values(), ids])[0]
+        for s in (split, apart)
+    )
+    np.testing.assert_array_equal(got, want)
+    names = [eqn.primitive.name for eqn in split.apply.jaxpr.jaxpr.eqns]
+    assert names.count("gather") == names.count(lax.optimization_barrier_p.name) == 1

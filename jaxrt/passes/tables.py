@@ -16,7 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Literal
 
 from jaxrt.passes.jaxprs import ClosedJaxpr, bind, variables
-from jaxrt.passes.prepare import PINNED
+from jaxrt.passes.prepare import HELD, PINNED
 from jaxrt.passes.rewrite import evaluate, inline, prune, traced_like
 from jaxrt.program import Program
 
@@ -25,6 +25,9 @@ FEWEST = 4
 
 LIMIT = 64 << 20
 """Bytes of all tables joined: a signature that looks up fewer of them keeps its own."""
+
+LIMIT_HELD = 16 * LIMIT
+"""Of tables in few bits, whose rows take a second kernel each: to be widened."""
 
 
 def join(program: Program) -> tuple[Program, int]:
@@ -42,23 +45,27 @@ def join(program: Program) -> tuple[Program, int]:
 def _groups(closed: ClosedJaxpr, weights: int) -> list[list[int]]:
     """Numbers of equations: look-ups in tables of one kind, none by what another one found."""
     jaxpr = closed.jaxpr
-    known = set(jaxpr.invars[:weights])
+    held = {e.outvars[0] for e in jaxpr.eqns if _is_held(e)}
+    known = held.union(jaxpr.invars[:weights])
     uses = collections.Counter(v for eqn in jaxpr.eqns for v in variables(eqn.invars))
     kinds: dict[Any, list[int]] = {}
     for number, eqn in enumerate(jaxpr.eqns):
         if eqn.primitive.name == "gather" and _is_lookup(eqn):
             table, index = eqn.invars
             if table in known and uses[table] == 1 and table not in jaxpr.outvars:
-                kinds.setdefault(_kind(table.aval, index.aval), []).append(number)
-    left = LIMIT
-    found = []
-    for group in kinds.values():
-        size = sum(_bytes(jaxpr.eqns[n].invars[0].aval) for n in group)
-        if len(group) >= FEWEST and size <= left and not _is_chained(jaxpr, group):
-            found.append(group)
-            left -= size
+                kind = (_kind(table.aval, index.aval), table in held)
+                kinds.setdefault(kind, []).append(number)
     # Groups are joined one after the other, which moves equations: the first one alone is safe.
-    return found[:1]
+    for (_, is_held), group in kinds.items():
+        size = sum(_bytes(jaxpr.eqns[n].invars[0].aval) for n in group)
+        limit = LIMIT_HELD if is_held else LIMIT
+        if len(group) >= FEWEST and size <= limit and not _is_chained(jaxpr, group):
+            return [group]
+    return []
+
+
+def _is_held(eqn: Any) -> bool:
+    return bool(eqn.primitive.name == "name" and eqn.params["name"] == HELD)
 
 
 def _is_lookup(eqn: Any) -> bool:
@@ -114,7 +121,11 @@ def _joined(closed: ClosedJaxpr, group: Sequence[int]) -> ClosedJaxpr:
     jaxpr = closed.jaxpr
     lookups = [jaxpr.eqns[n] for n in group]
     indices = [eqn.invars[1] for eqn in lookups]
-    first = _before(jaxpr, indices)
+    held: dict[Any, Any] = {e.outvars[0]: e.invars[0] for e in jaxpr.eqns if _is_held(e)}
+    tables: list[Any] = [held.get(eqn.invars[0], eqn.invars[0]) for eqn in lookups]
+    name = HELD if lookups[0].invars[0] in held else PINNED
+    first = _before(jaxpr, [*indices, *(eqn.invars[0] for eqn in lookups)])
+    found_rows = {eqn.outvars[0] for eqn in lookups}
     rest = [n for n in range(len(jaxpr.eqns)) if n not in first and n not in set(group)]
     order = [jaxpr.eqns[n] for n in [*sorted(first), *group, *rest]]
     ordered = ClosedJaxpr(jaxpr.replace(eqns=order), closed.consts)
@@ -128,9 +139,13 @@ def _joined(closed: ClosedJaxpr, group: Sequence[int]) -> ClosedJaxpr:
         def apply(eqn: Any, operands: list[Any]) -> list[Any]:
             if id(eqn) in slots:
                 if not looked_up:
-                    tables = [made[e.invars[0]] for e in lookups]
-                    looked_up.extend(_look_up(lookups[0], tables, [made[v] for v in indices]))
+                    whole = checkpoint_name(lax.concatenate([made[v] for v in tables], 0), name)
+                    sizes = [v.aval.shape[0] for v in tables]
+                    at = [made[v] for v in indices]
+                    looked_up.extend(_look_up(lookups[0], whole, sizes, at))
                 return [looked_up[slots[id(eqn)]]]
+            if eqn.primitive is lax.optimization_barrier_p and found_rows.issuperset(eqn.invars):
+                return list(operands)  # one stands behind them all
             outs = bind(eqn.primitive, operands, eqn.params)
             made.update(zip(eqn.outvars, outs, strict=True))
             return outs
@@ -141,13 +156,14 @@ def _joined(closed: ClosedJaxpr, group: Sequence[int]) -> ClosedJaxpr:
         return prune(traced_like(closed, function))
 
 
-def _look_up(eqn: Any, tables: Sequence[Any], indices: Sequence[Any]) -> list[Any]:
-    """A row [..., width] of each table; each index is clamped to its own table first."""
+def _look_up(eqn: Any, tables: Any, sizes: Sequence[int], indices: Sequence[Any]) -> list[Any]:
+    """A row [..., width] of each table, of which `tables` has all rows, `sizes` of each.
+
+    Each index is clamped to its own table first.
+    """
     dtype = indices[0].dtype
-    sizes = [table.shape[0] for table in tables]
     starts = np.cumsum([0, *sizes[:-1]])
     last = np.asarray([n - 1 for n in sizes], dtype)
-    all_rows = checkpoint_name(lax.concatenate(tables, 0), PINNED)
     at = lax.concatenate(indices, indices[0].ndim - 1)
     wide = (at.ndim - 1,)
     at = lax.clamp(np.zeros(at.shape, dtype), at, lax.broadcast_in_dim(last, at.shape, wide))
@@ -156,11 +172,13 @@ def _look_up(eqn: Any, tables: Sequence[Any], indices: Sequence[Any]) -> list[An
         offset_dims=(at.ndim,), collapsed_slice_dims=(0,), start_index_map=(0,)
     )
     found = lax.gather(
-        all_rows,
+        tables,
         lax.expand_dims(at, (at.ndim,)),
         numbers,
         eqn.params["slice_sizes"],
         mode=lax.GatherScatterMode.CLIP,
     )
+    if tables.dtype.kind == "i":
+        found = lax.optimization_barrier(found)  # see jaxrt.compression.words
     axis = at.ndim - 1
-    return [lax.index_in_dim(found, i, axis, keepdims=False) for i in range(len(tables))]
+    return [lax.index_in_dim(found, i, axis, keepdims=False) for i in range(len(sizes))]
