@@ -15,13 +15,20 @@ from jaxrt.compression.schemes import Scheme, units
 from jaxrt.target import Target
 
 I32 = np.dtype(np.int32)
+SUMMED = tuple(kind for kind in WIDE if kind.itemsize <= F32.itemsize)
+"""Products of these are summed in float32, or in int32, before their scales."""
 
 
 def product(use: Use, operands: Sequence[Any], held: Held, target: Target) -> Any:
-    """What the equation gives, f32; None where scales cannot come after the sum."""
+    """What the equation gives; None where scales cannot come after the sum."""
     other = operands[1 - use.operand]
     if halves.fits(use, other, held, target):
         return halves.product(use, other, held)
+    found = _in_f32(use, other, held, target)
+    return None if found is None else lax.convert_element_type(found, use.eqn.outvars[0].aval.dtype)
+
+
+def _in_f32(use: Use, other: Any, held: Held, target: Target) -> Any:
     found = _after_moves(use, other, held)
     if found is None:
         return None
@@ -52,7 +59,7 @@ def rounded(
 
 def _after_moves(use: Use, other: Any, held: Held) -> tuple[Any, Any] | None:
     """(few bits, scales) as the equation takes them; None where scales cannot come after it."""
-    if other.dtype not in WIDE or use.eqn.outvars[0].aval.dtype != F32:
+    if any(kind not in SUMMED for kind in (other.dtype, use.eqn.outvars[0].aval.dtype)):
         return None
     found = held.moved(use.moves)
     if found is None or any(found[1].shape[d] != 1 for d in use.axes):
@@ -83,9 +90,9 @@ def _is_dynamic(scheme: Scheme) -> bool:
 
 def _params(eqn: Any, scheme: Scheme) -> dict[str, Any]:
     params = dict(eqn.params)
+    params["preferred_element_type"] = I32 if scheme is Scheme.W8A8 else F32
     if _is_dynamic(scheme):
         params["precision"] = None
-        params["preferred_element_type"] = I32 if scheme is Scheme.W8A8 else F32
     return params
 
 
