@@ -47,6 +47,7 @@ def _run(command: str, directory: Path) -> str:
     return said
 
 
+@pytest.mark.slow
 def test_the_command_for_a_slice_of_tpus_compiles_and_its_plan_is_drawn(directory: Path) -> None:
     assert "--topology v5e:2x4" in ELSEWHERE
     assert "Plan for v5e:2x4" in _run(ELSEWHERE, directory)
