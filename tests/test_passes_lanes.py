@@ -13,6 +13,8 @@ from programs import program, run
 from jaxrt.passes import lanes, prepare
 from jaxrt.passes.prepare import HELD
 from jaxrt.program import Program
+from jaxrt.target import Target
+from jaxrt.tuning.optimizer import Passes, optimizer
 
 Array = np.ndarray[Any, Any]
 MODES = lax.GatherScatterMode
@@ -120,3 +122,19 @@ def test_tables_that_are_used_otherwise_or_are_wide_stay_as_they_are() -> None:
     found = _program(function, weights)
     same, count = lanes.pack(found)
     assert count == 0 and same is found
+
+
+@pytest.mark.parametrize(
+    ("platform", "without", "packed"),
+    [("tpu", (), True), ("tpu", ("lanes",), False), ("cpu", (), False), ("cuda", (), False)],
+)
+def test_tables_are_packed_for_tpus_unless_told_not_to(
+    platform: str, without: tuple[str, ...], packed: bool
+) -> None:
+    target = Target(platform=platform, device_kind="", num_devices=1, fingerprint="", features="")
+    weights = {"t": _table(64, np.float32)}
+    found = _program(lambda w, x: _look_up(w["t"], x, MODES.CLIP), weights)
+    done = optimizer(target, Passes(disabled=without))(found)
+    (table,) = done.split.apply.weight_avals
+    assert (table.shape[1] == lanes.LANES) == packed
+    assert any(gain.startswith("lanes: 1 ") for gain in done.gains) == packed

@@ -192,8 +192,8 @@ def build(
         return manifest, artifact.report()
 
 
-PORTABLE = ("resize", "batch-norm")
-"""Passes that do work away, wherever it runs; the others are for how XLA:CPU runs it."""
+PORTABLE = ("resize", "batch-norm", "lanes")
+"""Passes that do work away wherever it runs, or on TPUs; the others are for how XLA:CPU runs it."""
 
 
 def _suited(chosen: Passes, target: Target) -> Passes:

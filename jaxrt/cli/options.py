@@ -81,7 +81,7 @@ compile_options = group(
         multiple=True,
         metavar="NAME",
         help="Leave out one optimization: resize, batch-norm, convolutions, winograd, "
-        "blocks, slices, one-kernel, vector-dots or top-k. May be given several times.",
+        "blocks, slices, one-kernel, lanes, vector-dots or top-k. May be given several times.",
     ),
     click.option(
         "--precision",

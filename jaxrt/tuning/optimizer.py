@@ -31,6 +31,7 @@ Resized = Callable[[int], Program | None]
 
 PASSES = (
     *("resize", "batch-norm", "convolutions", "winograd", "blocks", "slices", "one-kernel"),
+    "lanes",
     WIDE_VECTORS,
     *FORMS,
 )
@@ -256,7 +257,7 @@ class Optimizer:
                 gains.append(f"wide vectors: of {self._vector_bits} bits in loops over elements")
         program, written = forms.rewritten(program, self._without)
         gains += written
-        if self._platform == "tpu":
+        if self._platform == "tpu" and "lanes" not in self._without:
             program, count = lanes.pack(program)
             gains += [f"lanes: {count} tables of several rows side by side"] if count else []
         split = prepare.split(program)
