@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -133,3 +133,10 @@ def runner(converted: ConvertedSignature) -> Runner:
 def said(layer: str) -> str:
     """A layer's name for people: `dense/kernel` of `dense/kernel~0123456789abcdef`."""
     return re.sub(r"~[0-9a-f]{16}", "", layer)
+
+
+def because(forced: Collection[str]) -> str:
+    """That rules want these layers so, where there are any."""
+    names = [said(name) for name in sorted(forced)]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"; rules want {', '.join(names[:3])}{more} so" if names else ""

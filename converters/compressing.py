@@ -270,20 +270,29 @@ class _Compressing:
     def _within(self, order: Sequence[Option[Scheme]], fixed: Chosen) -> int:
         """How many steps the budget allows, as the float program with switches tells."""
         limit = self._wanted.limit
+        # Of few rows one is a large share.
+        few = dataclasses.replace(limit, spare_rows=max(1, limit.spare_rows))
+        why: dict[int, str] = {}
 
         def used(count: int) -> float:
             chosen = {**fixed, **search.chosen(order[:count])}
             self._step(f"try {len(chosen)} layers together")
             found = self._trials.errors(chosen)
             self._remember(chosen, found)
-            if (share := limit.used(found)) > 1:
+            share = few.used(found)
+            if (broken := few.broken(found)) is not None:
                 self._over[count] = share
+                why[count] = broken
             return share
 
         if not order:
             return 0
         if limit.is_given:
-            return search.closest(order, used, tries=TRIALS)
+            count = search.closest(order, used, tries=TRIALS)
+            if why:
+                more = min(why)
+                self._notes.append(f"more was tried: with {more - count} steps more {why[more]}")
+            return count
         for point in range(1, POINTS + 1):
             used(math.ceil(len(order) * point / POINTS))
         return len(order)
@@ -309,10 +318,10 @@ class _Compressing:
         def used(count: int) -> float:
             made[count] = self._real({**fixed, **search.chosen(order[:count])})
             return max(
-                (limit.used(e, _named(own[key])) for key, e in made[count][2].items()), default=0.0
+                (limit.used(e, own.get(key)) for key, e in made[count][2].items()), default=0
             )
 
-        own = self._reached.own
+        own = {key: {e.output: e for e in found} for key, found in self._reached.own.items()}
         # Trials tell what is over the budget, unless stages come after the parts that they run.
         over = self._over if self._found.parts.keys() == own.keys() else {}
         bad = min(((n, share) for n, share in over.items() if n <= len(order)), default=None)
@@ -326,7 +335,9 @@ class _Compressing:
                     f"{self._broken(made[tried][2])} ({limit})"
                 )
         if (broken := self._broken(made[count][2])) is not None:
-            self._notes.append(f"over the budget as it is: {broken} ({limit}){because(fixed)}")
+            self._notes.append(
+                f"over the budget as it is: {broken} ({limit}){bases.because(fixed)}"
+            )
         return count, made[count]
 
     def _real(self, chosen: Chosen) -> "_Real":
@@ -384,14 +395,3 @@ def slower_is_fine(wanted: Wanted) -> bool:
 
 _Real = tuple[dict[str, Scheme], dict[str, ConvertedSignature], Errors]
 """A choice of layers, the parts that it changes, and its errors."""
-
-
-def _named(found: Sequence[OutputError]) -> dict[str, OutputError]:
-    return {error.output: error for error in found}
-
-
-def because(forced: Collection[str]) -> str:
-    """That rules want these layers so, where there are any."""
-    names = [bases.said(name) for name in sorted(forced)]
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"; rules want {', '.join(names[:3])}{more} so" if names else ""

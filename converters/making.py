@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from jaxrt import layouts
 from jaxrt.compression.layers import GATHER, Layer
 from jaxrt.compression.schemes import Scheme
-from jaxrt.converters import calibrating, compressing, emit, pruning, speed
+from jaxrt.converters import bases, calibrating, compressing, emit, pruning, speed
 from jaxrt.converters.compressing import Compression
 from jaxrt.converters.conversion import ConvertedSignature
 from jaxrt.converters.counted import Counted
@@ -171,7 +171,7 @@ def _with_slow_rules(compression: Compression, worst: speed.Speed) -> Compressio
     times = worst.after / worst.before
     said = (
         f"slower as it is: {worst.part} {worst.shapes} takes {times:.2f} times as long as in float"
-        f"{compressing.because(compression.forced)}"
+        f"{bases.because(compression.forced)}"
     )
     return dataclasses.replace(compression, notes=(*compression.notes, said))
 

@@ -114,14 +114,3 @@ class _Asked:
             wanted=[answers for _, answers in self._answered],
             seconds=mean * len(self._answered),
         )
-
-
-def parts(
-    runners: Sequence[tuple[Base, Runner]],
-    walk: Walk,
-    samples: Mapping[str, Sequence[Sample]],
-    notes: list[str],
-) -> tuple[Sequence[Part], Mapping[str, Sequence[Sample]]]:
-    """Every part with its inputs, and the samples that could be answered."""
-    found = reach(runners, walk, samples, notes)
-    return found.parts, found.samples

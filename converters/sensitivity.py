@@ -91,7 +91,9 @@ class Trials:
             for part in parts
         ]
         taken = sum(n * few.seconds for n, few in zip(tries, self._few, strict=True) if few)
-        self.groups = self._grouped(pairs, len(pairs) * ALONE / taken if taken else len(pairs))
+        # Twice the time is fine: what runs beside this makes times rough.
+        is_short = taken <= 2 * ALONE
+        self.groups = [[pair] for pair in pairs] if is_short else self._grouped(pairs)
         """What is tried together: layers alone where there is time."""
 
     @property
@@ -121,10 +123,8 @@ class Trials:
         wanted = [part.runner.run(part.weights, batch) for batch in batches]
         return _Rows(batches, wanted, self._clock() - started)
 
-    def _grouped(self, pairs: Sequence[Pair], most: float) -> list[list[Pair]]:
-        """At most about `most` groups: of one layer each, else of layers that are alike."""
-        if len(pairs) <= most:
-            return [[pair] for pair in pairs]
+    def _grouped(self, pairs: Sequence[Pair]) -> list[list[Pair]]:
+        """Layers that are alike."""
         found: dict[Any, list[Pair]] = {}
         for name, scheme in pairs:
             part = next(i for i, p in enumerate(self._parts) if name in p.base.layers)

@@ -21,6 +21,8 @@ class Budget:
     """Relative RMS error: 0.005 is 0.5 %."""
     min_agreement: float | None = None
     """Share of rows that name the same class: 0.999 is 99.9 %."""
+    spare_rows: int = 0
+    """Rows that may name another class however few rows there are: one of 64 is 1.6 %."""
 
     @property
     def is_given(self) -> bool:
@@ -40,12 +42,12 @@ class Budget:
         shares = [0.0]
         for error in found:
             plain = None if own is None else own.get(error.output)
-            ties = plain.agreement if plain is not None and plain.rms <= ROUNDING else None
             if self.max_error is not None:
                 shares.append(_share(error.rms, max(self.max_error, ROUNDING)))
             if self.min_agreement is not None and error.agreement is not None:
-                wanted = min(self.min_agreement, 1.0 if ties is None else ties)
-                shares.append(_share(1 - error.agreement, 1 - wanted))
+                is_same = plain is not None and plain.rms <= ROUNDING
+                ties = _turned(plain) if plain is not None and is_same else 0
+                shares.append(_share(_turned(error), max(ties, self._may_turn(error))))
         return max(shares)
 
     def broken(self, found: Iterable[OutputError]) -> str | None:
@@ -53,14 +55,16 @@ class Budget:
         for error in found:
             if self.max_error is not None and not error.rms <= max(self.max_error, ROUNDING):
                 return f"output {error.output!r}: error {spell(error.rms)}"
-            agreement = error.agreement
-            if (
-                self.min_agreement is not None
-                and agreement is not None
-                and agreement < self.min_agreement
-            ):
-                return f"output {error.output!r}: agreement {spell(agreement)}"
+            if _turned(error) > self._may_turn(error):
+                return f"output {error.output!r}: agreement {spell(error.agreement or 0.0)}"
         return None
+
+    def _may_turn(self, error: OutputError) -> float:
+        """How many rows may name another class."""
+        if self.min_agreement is None:
+            return math.inf
+        # The last bits of 1 - 0.99 are to turn no row.
+        return max(self.spare_rows, (1 - self.min_agreement) * error.judged + 1e-6)
 
     def __str__(self) -> str:
         """`error ≤ 0.5 %, agreement ≥ 99.9 %`."""
@@ -68,20 +72,24 @@ class Budget:
         if self.max_error is not None:
             said.append(f"error ≤ {spell(self.max_error)}")
         if self.min_agreement is not None:
-            said.append(f"agreement ≥ {spell(self.min_agreement)}")
+            spare = f" or all rows but {self.spare_rows}" if self.spare_rows else ""
+            said.append(f"agreement ≥ {spell(self.min_agreement)}{spare}")
         return ", ".join(said) or "none"
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
 
+def _turned(error: OutputError) -> int:
+    """Rows that name another class."""
+    return 0 if error.agreement is None else round((1 - error.agreement) * error.judged)
+
+
 def _share(found: float, allowed: float) -> float:
-    if allowed > 0:
-        return found / allowed
-    return math.inf if found > 0 else 0.0
+    return found / allowed if allowed > 0 else math.inf if found > 0 else 0.0
 
 
-DEFAULT = Budget(max_error=0.01, min_agreement=0.99)
+DEFAULT = Budget(max_error=0.01, min_agreement=0.99, spare_rows=1)
 """Where nobody says one and something has to be chosen."""
 
 

@@ -5,6 +5,7 @@ integers but for the last bits, so that answers are those of the real program of
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from jax import lax
 from jaxrt.compression import products, rewrite
 from jaxrt.compression.layers import GATHER, Found, Use, find
 from jaxrt.compression.quantize import Form, decode, rows
+from jaxrt.compression.schemes import Scheme
 from jaxrt.passes.jaxprs import bind
 from jaxrt.passes.rewrite import evaluate, inline, prune
 from jaxrt.program import Program
@@ -89,9 +91,14 @@ class _Writer:
             how = products.rounded(use, operands, held, self._target)
             if how is not None:
                 self.is_used = True
-                scheme, axes = how
-                few = decode(rows(plain, axes, scheme), Form(scheme=scheme, axes=axes), plain.shape)
-                few = lax.convert_element_type(few, plain.dtype)
                 is_on = lax.index_in_dim(self._switches, place, keepdims=False)
-                value = lax.select(is_on, few, value)
+                value = lax.cond(
+                    is_on, functools.partial(_rounded, *how, plain), lambda same: same, value
+                )
         return value
+
+
+def _rounded(scheme: Scheme, axes: tuple[int, ...], plain: Any, _: Any) -> Any:
+    """A branch, so that it takes no time where it is off."""
+    few = decode(rows(plain, axes, scheme), Form(scheme=scheme, axes=axes), plain.shape)
+    return lax.convert_element_type(few, plain.dtype)
