@@ -10,6 +10,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from programs import program, run
 
+from jaxrt.cli import building
 from jaxrt.passes import lanes, prepare
 from jaxrt.passes.prepare import HELD
 from jaxrt.program import Program
@@ -138,3 +139,7 @@ def test_tables_are_packed_for_tpus_unless_told_not_to(
     (table,) = done.split.apply.weight_avals
     assert (table.shape[1] == lanes.LANES) == packed
     assert any(gain.startswith("lanes: 1 ") for gain in done.gains) == packed
+
+
+def test_builds_for_tpus_pack_tables() -> None:
+    assert "lanes" in building.PORTABLE  # what is not, is left out for other devices than a CPU
