@@ -152,6 +152,12 @@ class _Compressing:
             self._notes,
             self._said("run the float program on"),
         )
+        for key, found in self._reached.own.items():
+            self._notes += [
+                f"--min-agreement says nothing of output {output!r} of {key!r}: a number a row "
+                "names no class; --max-error limits it"
+                for output in self._wanted.limit.unlimited(found)
+            ]
         self._trials = Trials(self._reached.parts, pairs, self._form, rounding)
         alone = self._alone()
         options = [self._option(pair, error) for pair, error in alone.items()]
@@ -224,7 +230,7 @@ class _Compressing:
 
     def _slower(self, layer: Layer, scheme: Scheme) -> str | None:
         """Where it would be slower, and that matters."""
-        if slower_is_fine(self._wanted) or self._wanted.is_forced(layer.name):
+        if self._wanted.slower_is_fine or self._wanted.is_forced(layer.name):
             return None
         if self._times is not None:
             self._step(f"time {scheme.value} on {bases.said(layer.name)}")
@@ -386,11 +392,6 @@ class _Compressing:
             error=alone.get((layer.name, scheme), tried[-1] if tried else None),
             why=self._why.get(layer.name, "") if is_float else "",
         )
-
-
-def slower_is_fine(wanted: Wanted) -> bool:
-    """Whether a program may get slower to get smaller."""
-    return wanted.goal is Goal.SIZE
 
 
 _Real = tuple[dict[str, Scheme], dict[str, ConvertedSignature], Errors]

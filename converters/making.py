@@ -72,7 +72,7 @@ def make(job: emit.Job, found: Divided, options: Options) -> Made:
         after = small.found.converted
         speeds = speed.measure(job, less.converted, after, made.compiled, made.weights.arrays)
         slower = [s for s in speeds if s.slower]
-        if not slower or compressing.slower_is_fine(wanted):
+        if not slower or wanted.slower_is_fine:
             return dataclasses.replace(made, speeds=tuple(speeds))
         worst = max(slower, key=lambda s: s.after / s.before)
         why = (
@@ -106,7 +106,7 @@ def _if_no_slower(job: emit.Job, found: Divided, less: Divided, made: Made) -> M
     arrays = made.weights.arrays
     speeds = speed.measure(job, found.converted, less.converted, made.compiled, arrays)
     slower = [s for s in speeds if s.before > LONG and s.after > MUCH_SLOWER * s.before]
-    if not slower or (made.compression and compressing.slower_is_fine(made.compression.wanted)):
+    if not slower or (made.compression and made.compression.wanted.slower_is_fine):
         return dataclasses.replace(made, speeds=tuple(speeds))
     worst = max(slower, key=lambda s: s.after / s.before)
     why = f"{worst.part} {worst.shapes} would take {worst.after / worst.before:.2f} times as long"

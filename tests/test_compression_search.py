@@ -43,6 +43,8 @@ def test_classes_agree_or_not_and_have_no_noise() -> None:
 def test_one_number_a_row_names_no_class() -> None:
     (found,) = errors([({"y": np.ones((4, 1), np.float32)}, {"y": np.ones((4, 1), np.float32)})])
     assert (found.agreement, found.rms, found.sqnr) == (None, 0.0, math.inf)
+    assert Budget(min_agreement=0.99).unlimited([found]) == ["y"]
+    assert Budget(min_agreement=0.99, max_error=0.1).unlimited([found]) == []
 
 
 def test_infinities_that_only_one_side_has_are_an_infinite_error() -> None:

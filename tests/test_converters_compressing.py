@@ -6,6 +6,7 @@ int8 forms with float32 stand here as numbers.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,28 @@ def test_rules_hold_whatever_the_budget(tmp_path: Path) -> None:
     assert schemes["dense0/kernel"] == "int4" and schemes["dense1/kernel"] == "float"
     assert any("over the budget as it is" in note for note in found["notes"])
     assert found["calibration"]["made_up"] == ["serve"]
+
+
+def test_trials_promise_what_the_real_program_keeps(tmp_path: Path) -> None:
+    _, unseen = trained("digits")
+    wanted = Wanted(scheme=Scheme.W8A8, goal=Goal.SIZE, calibration=given(unseen[:64]))
+    found = made(tmp_path, "digits", wanted)
+    assert {layer["scheme"] for layer in found["layers"]} == {"w8a8"}
+    assert not found["calibration"]["estimated"]
+    (output,) = found["outputs"]["serve"]
+    assert found["points"][-1]["error"] == pytest.approx(output["rms"], rel=0.05)
+    predicted = math.hypot(*(layer["error"]["rms"] for layer in found["layers"]))
+    assert 0.5 < output["rms"] / predicted < 2
+
+
+def test_a_budget_of_nothing_leaves_all_float(tmp_path: Path) -> None:
+    limit = Budget(max_error=0.0, min_agreement=1.0)
+    wanted = Wanted(scheme=Scheme.INT8, budget=limit, goal=Goal.SIZE)
+    found = made(tmp_path, "digits", wanted)
+    assert {layer["why"] for layer in found["layers"]} == {f"the budget: {limit}"}
+    assert found["bytes_after"] == found["bytes_before"]
+    assert any("more was tried: with 1 steps more output 'y': error" in n for n in found["notes"])
+    assert not any("over the budget" in note for note in found["notes"])
 
 
 def test_layers_that_do_not_pay_stay_float(tmp_path: Path) -> None:

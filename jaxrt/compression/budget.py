@@ -59,6 +59,12 @@ class Budget:
                 return f"output {error.output!r}: agreement {spell(error.agreement or 0.0)}"
         return None
 
+    def unlimited(self, found: Iterable[OutputError]) -> list[str]:
+        """Outputs that it says nothing of: an agreement alone, and one number a row."""
+        if self.max_error is not None or self.min_agreement is None:
+            return []
+        return [error.output for error in found if error.agreement is None]
+
     def _may_turn(self, error: OutputError) -> float:
         """How many rows may name another class."""
         if self.min_agreement is None:

@@ -40,6 +40,11 @@ class Wanted:
         """The budget that holds: a scheme that was asked for by name has none unless given."""
         return self.budget if self.budget.is_given or self.scheme is not None else DEFAULT
 
+    @property
+    def slower_is_fine(self) -> bool:
+        """Whether a program may get slower to get smaller."""
+        return self.goal is Goal.SIZE
+
     def schemes(self, layer: str, target: Target) -> tuple[Scheme, ...]:
         """What the layer may become, apart from FLOAT: the gentlest first."""
         if (rule := rule_for(self.rules, layer)) is not None:
