@@ -158,7 +158,7 @@ def _data(found: Mapping[str, Any]) -> str:
     rows = sum(data["rows"].values())
     tried = data["rows_tried"]
     alone = (
-        "layers alone rated by their weights"
+        f"layers that are alike tried together on {tried} of {rows}"
         if data["estimated"]
         else f"layers alone on {tried} of {rows}"
     )
