@@ -152,12 +152,15 @@ def _taken_back(
 ) -> list[str]:
     """Layers to be left float where all together are slower; none where nothing would be left.
 
-    The third that gained least when timed alone; of layers that were not, the smaller half of the
-    products, and at the last try all but the tables. `is_more`: others stay compressed, whatever
+    The third that gained least when timed alone, or the smaller half of products that were not;
+    at the last try all but the tables. `is_more`: others stay compressed, whatever
     becomes of these.
     """
     if timed := sorted((x for x in free if x.name in ratios), key=lambda x: -ratios[x.name]):
-        back = timed[: math.ceil(len(timed) / 3)] if tries_left > 0 else list(free)
+        back = timed[: math.ceil(len(timed) / 3)]
+        if tries_left == 1 and len(timed) < len(free):
+            back = timed
+        back = back if tries_left > 0 else list(free)
         return [layer.name for layer in back] if is_more or len(back) < len(free) else []
     products = sorted((x for x in free if x.kind != GATHER), key=lambda x: x.nbytes)
     back = products if tries_left == 1 else products[: max(1, len(products) // 2)]
