@@ -9,12 +9,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from jaxrt.compression import quantize, search, switches
 from jaxrt.compression.errors import OutputError
 from jaxrt.compression.forms import form_of
-from jaxrt.compression.goals import Goal, Wanted
+from jaxrt.compression.goals import Wanted
 from jaxrt.compression.layers import Layer
 from jaxrt.compression.quantize import Form
 from jaxrt.compression.schemes import Scheme, supported
 from jaxrt.compression.search import Option
-from jaxrt.converters import bases, layer_times, reached
+from jaxrt.converters import bases, layer_times, reached, worth
 from jaxrt.converters.bases import Base
 from jaxrt.converters.calibrating import Data
 from jaxrt.converters.conversion import ConvertedSignature
@@ -38,12 +38,6 @@ NEAR = 0.8
 
 POINTS = 4
 """Choices between none and all that are tried for the picture of size against error."""
-
-ROUNDING = (Scheme.W8A8, Scheme.FP8)
-"""Schemes that may round activations."""
-
-WORTH = {"cpu": 5.0, "gpu": 100.0, "tpu": 200.0}
-"""Floating-point operations that a device does while it reads a byte of memory, about."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,8 +101,7 @@ class Compressed:
     found: Divided
     compression: Compression
     without: Callable[[Collection[str], str], "Compressed"] = dataclasses.field(compare=False)
-    """The same with these layers float too, but for those that a rule speaks of; `why` is what the
-    report says of them."""
+    """The same with these layers float too, those of rules apart; `why` is for the report."""
 
 
 def compress(
@@ -143,7 +136,7 @@ class _Compressing:
     def done(self) -> Compressed:
         allowed = {name: self._schemes(layer) for name, layer in self._layers.items()}
         pairs = [(name, scheme) for name, schemes in allowed.items() for scheme in schemes]
-        rounding = [pair for pair in pairs if pair[1] in ROUNDING]
+        rounding = [pair for pair in pairs if pair[1] in worth.ROUNDING]
         runners = [(base, bases.runner(self._switched(base, rounding))) for base in self._bases]
         self._reached = reached.reach(
             runners,
@@ -203,10 +196,13 @@ class _Compressing:
             without=without,
         )
 
+    def _more(self, steps: int) -> None:
+        if (more := getattr(self._job.steps, "more", None)) is not None:
+            more(steps)
+
     def _step(self, said: str) -> None:
         """One that was not announced."""
-        if (more := getattr(self._job.steps, "more", None)) is not None:
-            more(1)
+        self._more(1)
         self._job.steps.step(said)
 
     def _said(self, what: str) -> Callable[[str], None]:
@@ -257,20 +253,25 @@ class _Compressing:
     def _alone(self) -> dict[Pair, OutputError]:
         """Every layer alone in every scheme."""
         found: dict[Pair, OutputError] = {}
+        self._more(len(self._trials.groups))
         for group in self._trials.groups:
             name, scheme = group[0]
             others = f" and {len(group) - 1} like it" if len(group) > 1 else ""
-            self._step(f"try {scheme.value} on {bases.said(name)}{others}")
+            self._job.steps.step(f"try {scheme.value} on {bases.said(name)}{others}")
             found |= self._trials.of_group(group)
         return found
 
     def _option(self, pair: Pair, error: OutputError) -> Option[Scheme]:
         name, scheme = pair
-        gain = float(self._saved(self._layers[name], scheme))
-        if self._wanted.goal is not Goal.SIZE and scheme in ROUNDING:
-            takers = [f for base in self._bases for f in base.takers.get(name, ())]
-            flops = max(found.layer.flops for found in takers)
-            gain += flops / WORTH.get(self._job.target.platform, WORTH["cpu"])
+        gain = worth.gain(
+            [f for base in self._bases for f in base.takers.get(name, ())],
+            self._saved(self._layers[name], scheme),
+            self._wanted.exactly(name, scheme),
+            self._wanted,
+            self._job.target,
+            self._times,
+            self._before,
+        )
         return Option(layer=name, scheme=scheme, gain=gain, error=error.rms)
 
     def _within(self, order: Sequence[Option[Scheme]], fixed: Chosen) -> int:
