@@ -15,6 +15,7 @@ from jaxrt.converters.division import Divided
 from jaxrt.converters.emit import Job
 from jaxrt.converters.joint import Goes, Joint
 from jaxrt.converters.sensitivity import Part
+from jaxrt.converters.taking import LIKED, liked, limit
 from jaxrt.converters.walking import Walk
 from jaxrt.passes import prune, weak
 from jaxrt.passes.fills import Fill, Fills, Product
@@ -33,9 +34,6 @@ FURTHER = 6
 
 SECONDS = 60.0
 """That trying groups alone may take."""
-
-LIKED = {"cpu": 8, "cuda": 8, "gpu": 8, "tpu": 128}
-"""Sizes that are multiples of it keep vectors, tensor cores or lanes full."""
 
 FILLED = ("mixture", "mean", "")
 """What may stand for channels that go."""
@@ -135,6 +133,7 @@ class Weakest:
         notes: list[str],
     ) -> None:
         self._job, self._wanted, self._model, self._dead = job, wanted, model, dead
+        self._limit = limit(wanted)
         self._notes = notes
         opened = {
             base.key: open_products(model.first(base), base.arrays)
@@ -163,7 +162,7 @@ class Weakest:
             self._job.steps.step(f"try without {len(numbers)} of {len(steps)} sets of channels")
             made = self._made([steps[n] for n in numbers], candidates, modes, tried)
             error = self._errors(made)
-            is_good = bool(error) and self._wanted.limit.holds(error)
+            is_good = bool(error) and self._limit.holds(error)
             if is_good:
                 best.append(dataclasses.replace(made, error=max(error, key=lambda e: e.rms)))
             return is_good
@@ -171,8 +170,7 @@ class Weakest:
         taken = _largest(len(steps), holds)
         if not taken:
             self._notes.append(
-                "no weak channel is taken: the least breaks the budget of errors "
-                f"({self._wanted.limit})"
+                f"no weak channel is taken: the least breaks the budget of errors ({self._limit})"
             )
         return best[-1]
 
@@ -381,11 +379,3 @@ def _largest(count: int, holds: Callable[[Sequence[int]], bool]) -> list[int]:
 
 def _unchanged(program: Any) -> Any:
     return program
-
-
-def liked(platform: str, goal: Goal, size: int) -> int:
-    """What the channels that stay are to be a multiple of: of few, a quarter."""
-    if goal is Goal.SIZE:
-        return 1
-    quarter = max(1, size // 4)
-    return min(LIKED.get(platform, 1), 1 << (quarter.bit_length() - 1))

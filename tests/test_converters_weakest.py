@@ -19,7 +19,7 @@ from jaxrt.compression.budget import Budget
 from jaxrt.compression.calibration import Request, Source
 from jaxrt.compression.goals import Goal, Wanted
 from jaxrt.compression.schemes import Scheme
-from jaxrt.converters import build, weakest
+from jaxrt.converters import build, taking, weakest
 from jaxrt.converters.build import Naming, Options
 
 Array = np.ndarray[Any, Any]
@@ -151,4 +151,14 @@ def test_the_budget_ends_what_goes_and_sizes_stay_those_that_the_target_likes(
     ],
 )
 def test_sizes_that_a_target_likes(platform: str, goal: Goal, size: int, multiple: int) -> None:
-    assert weakest.liked(platform, goal, size) == multiple
+    assert taking.liked(platform, goal, size) == multiple
+
+
+def test_fewer_bits_have_the_other_half_of_the_budget() -> None:
+    budget = Budget(max_error=0.02, min_agreement=0.98)
+    alone = Wanted(scheme=Scheme.FLOAT, prune=0.5, budget=budget)
+    assert taking.limit(alone) == budget
+    found = taking.limit(Wanted(scheme=Scheme.INT8, prune=0.5, budget=budget))
+    assert found.max_error == pytest.approx(0.01414, rel=1e-3)
+    assert found.min_agreement == 0.99
+    assert taking.limit(Wanted(scheme=Scheme.INT8, prune=0.5)) == NONE
