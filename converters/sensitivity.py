@@ -26,10 +26,10 @@ Forms = Callable[[str, Scheme], Form]
 """How a layer is held in a scheme."""
 Pair = tuple[str, Scheme]
 
-ALONE = 20.0
+ALONE = 12.0
 """Seconds that trying layers one by one may take; what does not fit is tried in groups."""
 
-TOGETHER = 25.0
+TOGETHER = 18.0
 """Seconds that trying whole choices may take, were there `CHOICES` of them."""
 
 CHOICES = 6
