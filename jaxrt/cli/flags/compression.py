@@ -12,7 +12,9 @@ COMPRESSION = Section(
     "Compression",
     "Weights of SavedModels in fewer bits. What it does to the answers is measured on calibration "
     "data, by layer and by output, and stands in the report; a budget leaves layers that cost too "
-    "much of it in float.",
+    "much of it in float. To begin with: --allow_compression --calibration requests.jsonl; for the "
+    "fewest bytes: --compress int8 --optimize size; within a budget: --compress int4 --max-error "
+    "0.5% --min-agreement 99.9%. By default nothing is compressed.",
 )
 
 SCHEMES = ("auto", "int8", "int4", "w8a8", "fp8", "bf16")
