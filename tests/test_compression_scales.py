@@ -57,6 +57,19 @@ def test_no_group_is_further_off_than_by_the_plain_rule(weights: Array) -> None:
     assert (errors(fake(weights, _form(Scheme.INT4))) <= plain * 1.0001).all()
 
 
+@pytest.mark.parametrize("weights", [GAUSS, HEAVY])
+def test_errors_of_kernels_add_up_to_nearly_nothing(weights: Array) -> None:
+    step = np.abs(weights).max(0) / np.float32(127)
+    plain = np.rint(weights / step) * step
+    kernel = Form(scheme=Scheme.INT8, axes=(0, 1, 2))
+    got = fake(weights.reshape(4, 4, 48, 96), kernel).reshape(weights.shape)
+    assert np.abs((plain - weights).sum(0) / step).mean() > 5
+    assert np.abs((got - weights).sum(0) / step).mean() < 1
+    assert _error(got, weights) < 1.005 * _error(plain, weights)
+    inputs = np.abs(RNG.standard_normal((64, len(weights)))).astype(np.float32)
+    assert _error(inputs @ got, inputs @ weights) < 0.7 * _error(inputs @ plain, inputs @ weights)
+
+
 @functools.cache
 def _jitted(form: Form) -> Any:
     return jax.jit(lambda w: quantize.decode(quantize.encode(w, form), form, w.shape))

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxrt.compression.scales import INT4, absolute, fitted, quotients, spread, stored
+from jaxrt.compression.scales import INT4, absolute, balanced, fitted, quotients, spread, stored
 from jaxrt.compression.schemes import GROUP, Scheme
 
 Array = np.ndarray[Any, Any]
@@ -56,7 +56,20 @@ def encode(weights: Any, form: Form) -> tuple[Any, ...]:
     scale = absolute(weights, form.axes, LARGEST[form.scheme])
     if form.is_table:
         scale = stored(scale)
+    elif form.scheme is not Scheme.FP8 and _is_kernel(form):
+        bound = LARGEST[form.scheme]
+        whole = balanced(weights, scale, (-bound, bound), form.axes)
+        return lax.convert_element_type(whole, INT8), scale
     return _rounded(weights, scale, form.scheme), scale
+
+
+def _is_kernel(form: Form) -> bool:
+    """Of a convolution: of several dimensions.
+
+    What kernels are summed up with is images or comes from a ReLU, and alike from place to place;
+    of matrices that is seldom so, and nothing was won where it was tried.
+    """
+    return len(form.axes) > 1 and not form.is_table
 
 
 def decode(parts: Sequence[Any], form: Form, shape: Sequence[int]) -> Any:
@@ -145,7 +158,9 @@ def _encode_int4(weights: Any, form: Form) -> tuple[Any, Any]:
         flat = lax.pad(flat, np.zeros((), F32), edges)
     values = lax.reshape(flat, (grouped.groups, grouped.size, *grouped.others))
     scale = fitted(values, 1)
-    whole = lax.convert_element_type(quotients(values, scale, INT4), INT8)
+    is_kernel = _is_kernel(form)
+    steps = balanced(values, scale, INT4, (1,)) if is_kernel else quotients(values, scale, INT4)
+    whole = lax.convert_element_type(steps, INT8)
     low, high = jnp.split(whole, 2, axis=1)
     four = lax.full_like(low, 4)
     both = lax.bitwise_or(lax.bitwise_and(low, lax.full_like(low, 15)), lax.shift_left(high, four))
