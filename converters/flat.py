@@ -24,6 +24,7 @@ from jaxrt.converters.records import TableContents
 from jaxrt.converters.restored import Weight
 from jaxrt.converters.simplify import simplified
 from jaxrt.converters.subgraph import Node, callees, canonical, producer
+from jaxrt.converters.tails import without_tails
 from jaxrt.converters.tensor_lists import with_lists
 from jaxrt.converters.values import by_value
 from jaxrt.converters.writes import without_writes
@@ -100,7 +101,7 @@ def flattened(
     body, found = _with_table_arguments(body)
     readers = {**tables, **{name: named(of) for name, of in found.items()}}
     body = _with_small_constants(_without_control(body, functions), weights)
-    body = with_lists(simplified(body), functions)
+    body = without_tails(with_lists(simplified(body), functions), functions)
     used = {producer(i) for n in body.nodes.values() for i in n.input}
     used |= {producer(t) for _, t in body.results}
     kept = {a: n for a, n in body.args if a in used or a in inputs.values()}

@@ -199,8 +199,22 @@ def images(path: str) -> None:
             found = tf.map_fn(pixels, jpeg, fn_output_signature=tf.float32)
             return {"y": tf.nn.avg_pool2d(found, 16, 16, "VALID")}
 
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+        def three(self, text: Any) -> dict[str, Any]:
+            """The lengths of the first three, and one; zeros for the others."""
+
+            def step(at: Any, found: Any) -> Any:
+                size = tf.cast(tf.strings.length(text[at]), tf.float32)
+                return at + 1, found.write(at, size + 1.0)
+
+            empty = tf.TensorArray(tf.float32, tf.size(text), element_shape=[])
+            limit = tf.minimum(3, tf.size(text))
+            _, found = tf.while_loop(lambda at, _: at < limit, step, (0, empty))
+            return {"y": tf.square(found.stack())}
+
     model = Model()
-    signatures = {"serving_default": model.serving_default, "pooled": model.pooled}
+    names = ("serving_default", "pooled", "three")
+    signatures = {name: getattr(model, name) for name in names}
     tf.saved_model.save(model, path, signatures=signatures)
 
 

@@ -253,10 +253,22 @@ def test_images_of_one_size_are_found_to_try_a_signature_with_and_pooled_on_the_
     assert found.places == ["host", "device"]
     assert "AvgPool" in found.ops("device")
     assert found.rowwise == [True]
+    # The cast, last in the loop that decodes, comes behind it: bytes cross.
+    assert "Cast" in found.ops("device") - found.ops("host")
+    assert (found.stages[1].inputs[0].dtype, found.stages[1].inputs[0].shape) == (
+        "uint8",
+        (None, 48, 64, 3),
+    )
     file = io.BytesIO()
     pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     Image.fromarray(pixels).save(file, "JPEG")
     found.check({"jpeg": np.asarray([file.getvalue()] * 3, object)})
+
+
+def test_what_a_loop_leaves_out_stays_zero(served: Any, bridge: Bridge, models: Path) -> None:
+    found = served(bridge.open_model(models / "images"), "three")
+    text = np.asarray([b"a", b"", b"abc", b"d", b"e"], object)
+    assert found.check({"text": text})["y"].tolist() == [4, 1, 16, 0, 0]
 
 
 XY = np.linspace(0.5, 2, 10, dtype="f4").reshape(5, 2)
