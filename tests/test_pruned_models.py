@@ -22,9 +22,9 @@ LEFT = {
         "stem": (16, 14),
         "down": (16, 14),
         "wide": (24, 22),
-        "branch1": (8, 7),
-        "branch3": (8, 6),
-        "grouped": (12, 8),
+        "branch1": (4, 3),  # a channel is one of each of the groups that follow
+        "branch3": (4, 3),
+        "grouped": (3, 2),
         "hidden": (32, 31),
     },
     "words": {"table": (12, 10), "attention": (4, 3), "second": (8, 7)},
