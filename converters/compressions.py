@@ -1,8 +1,12 @@
 """What compression did, as the report keeps it."""
 
 import dataclasses
+import difflib
+import re
+from collections.abc import Sequence
 from typing import Any
 
+from jaxrt.compression.goals import Wanted
 from jaxrt.compression.layers import Other
 from jaxrt.compression.schemes import Scheme
 from jaxrt.converters import pruning
@@ -31,7 +35,7 @@ def make(made: Made) -> dict[str, Any] | None:
             "rows_tried": found.rows,
             "estimated": found.estimated,
         },
-        "notes": list(found.notes),
+        "notes": [*found.notes, *_idle(found.wanted, [c.layer.name for c in found.layers])],
         "pruned": None if made.pruned is None else _pruned(made.pruned),
         "bytes_before": made.pruned.before if made.pruned else found.before,
         "bytes_after": sum(array.nbytes for array in made.weights.arrays.values()),
@@ -93,3 +97,14 @@ def _layer(choice: LayerChoice, dropped: str | None) -> dict[str, Any]:
         "error": None if error is None else error.to_json(),
         "why": "it would be slower" if dropped else choice.why,
     }
+
+
+def _idle(wanted: Wanted, layers: Sequence[str]) -> list[str]:
+    """Rules that find nothing, and the names that may have been meant."""
+    found = []
+    for pattern in (rule.pattern for rule in wanted.rules):
+        if layers and not any(re.search(pattern, name) for name in layers):
+            known = list(dict.fromkeys(map(said, layers)))
+            near = difflib.get_close_matches(pattern, known, cutoff=0.3) or known[:3]
+            found.append(f"rule {pattern!r}: no layer has it in its name; near: {', '.join(near)}")
+    return found

@@ -91,7 +91,10 @@ def command(
     on_mesh = devices.Meshing(**meshing)
     on_mesh.check()
     from jaxrt.cli import building  # imports jax: after the arguments were found to be right
+    from jaxrt.cli.compression import check as check_compression
 
+    target = devices.target(device, topology)
+    check_compression(compression, target)
     location = building.saved_model(model)
     destination = output or Path(f"{location.name}.jaxrt")
     if destination.suffix in (".pb", ".pbtxt"):
@@ -108,7 +111,6 @@ def command(
         fallback=fallback,
         compression=compression,
     )
-    target = devices.target(device, topology)
     with console.progress(f"compile {location.name}") as steps, building.Bridges() as bridges:
         manifest, report = building.build(
             location,

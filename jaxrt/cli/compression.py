@@ -14,7 +14,7 @@ from jaxrt.cli.flags.compression import CompressionFlags
 from jaxrt.compression.budget import Budget, share
 from jaxrt.compression.calibration import Read, Request, Source
 from jaxrt.compression.goals import Goal, Wanted
-from jaxrt.compression.schemes import Scheme, parse_rule
+from jaxrt.compression.schemes import Scheme, parse_rule, supported
 from jaxrt.digest import file_sha256
 from jaxrt.errors import JaxrtError, ModelError, RequestError, UsageError
 from jaxrt.serving.rest import decode, json_reader
@@ -24,6 +24,7 @@ from jaxrt.serving.rpc.messages import message
 from jaxrt.serving.rpc.modelspec import ModelSpec
 from jaxrt.serving.rpc.wire import Malformed, parsed
 from jaxrt.specs import SignatureSpec
+from jaxrt.target import Target
 from jaxrt.tfrecord import NotATFRecord
 from jaxrt.warmups import Kind
 
@@ -33,7 +34,16 @@ Specs = Mapping[str, SignatureSpec]
 FORMATS = ".npz, JSON or JSON lines of REST predict requests, or a TFRecord file of PredictionLogs"
 
 
-def wanted(flags: CompressionFlags, model: Path) -> Wanted | None:
+def check(flags: CompressionFlags, target: Target) -> None:
+    """Raises UsageError for what no model could be compiled with; before any is read."""
+    found = wanted(flags, None)
+    schemes = [] if found is None else [found.scheme, *(rule.scheme for rule in found.rules)]
+    for scheme in schemes:
+        if scheme is not None and (why := supported(scheme, target)) is not None:
+            raise UsageError(f"--compress {scheme.value}: {why}")
+
+
+def wanted(flags: CompressionFlags, model: Path | None) -> Wanted | None:
     """None where nothing is to be compressed; `model` is the SavedModel. Raises UsageError."""
     budget = Budget(
         max_error=_share("--max-error", flags.max_error),
@@ -57,7 +67,7 @@ def wanted(flags: CompressionFlags, model: Path) -> Wanted | None:
         budget=budget,
         goal=Goal(flags.goal),
         prune=_pruned(flags.prune),
-        calibration=source or _warm_up(model),
+        calibration=source or (None if model is None else _warm_up(model)),
     )
 
 

@@ -15,6 +15,7 @@ from jaxrt import target
 from jaxrt.cli import (
     batching,
     cluster,
+    compression,
     console,
     copies,
     footprint,
@@ -84,6 +85,7 @@ def serve(settings: Settings, *, started: float) -> None:
         threads.share_gpu(settings.per_process_gpu_memory_fraction, os.environ)
         with threads.pool(settings.intra_op_threads):
             attached = target.select(settings.device)
+        compression.check(settings.compression, attached)
         with contextlib.ExitStack() as stack:
             saved_models = Lazily(stack, _choices(batching.sized(settings, queues)), attached)
             several = others is not None or len(target.devices(attached.platform)) > 1
@@ -227,7 +229,12 @@ def _schedulers(
             max_enqueued_batches=limit,
             quick_seconds=QUICK_SECONDS if alone else 0.0,
         ),
-        Scheduler(name="host", threads=stages, max_enqueued_batches=limit),
+        Scheduler(
+            name="host",
+            threads=stages,
+            max_enqueued_batches=limit,
+            quick_seconds=QUICK_SECONDS if quick else 0.0,
+        ),
     )
 
 
