@@ -75,7 +75,7 @@ async def load(path: Path) -> tuple[RestApi, Version, loader.LoadedModel]:
     artifact = open_artifact(path)
     model = loader.load(artifact, attached, open_host=hosts.opener(artifact))
     scheduler = Scheduler(quick_seconds=QUICK_SECONDS)
-    host = Scheduler(name="host", threads=os.cpu_count() or 1)
+    host = Scheduler(name="host", threads=os.cpu_count() or 1, quick_seconds=QUICK_SECONDS)
     version = Version(
         name="m",
         version=1,

@@ -55,6 +55,8 @@ class Echo:
             self.cancelled.set()
             raise
 
+    startable = frozenset[str]()
+
     def start(self, signature: str, inputs: HostTensors, **_: Any) -> None:
         """All has to go through `predict`."""
 

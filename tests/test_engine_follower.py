@@ -61,6 +61,8 @@ class Product:
     ) -> HostTensors:
         return inputs
 
+    startable = frozenset[str]()
+
     def start(
         self,
         signature: str,

@@ -25,6 +25,8 @@ class Fake:
     ) -> HostTensors:
         return inputs
 
+    startable = frozenset[str]()
+
     def start(self, signature: str, inputs: HostTensors, **_: Any) -> None:
         """All has to go through `predict`."""
 

@@ -69,6 +69,8 @@ class Asked:
         outputs = self.signatures[signature].outputs
         return {alias: np.zeros(shapes[alias], np.float32) for alias in outputs}
 
+    startable = frozenset[str]()
+
     def start(
         self,
         signature: str,

@@ -5,21 +5,25 @@ overlap because each stage is a queue of its own.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 
 from jaxrt.program import Rows, Shapes
 from jaxrt.serving.engine.lane import Lane, alone
 from jaxrt.serving.engine.metrics import Metrics
-from jaxrt.serving.engine.scheduler import Scheduler
+from jaxrt.serving.engine.scheduler import QUICK_SECONDS, Scheduler
 from jaxrt.serving.engine.servable import HostProgram, HostTensors, Loaded, StagePrograms
 from jaxrt.serving.engine.shapes import common_rows
 
 HOST_ROWS = 256
 """Rows that one run of a host segment takes at most: host work gains little from more."""
 
-SHARED_SECONDS = 0.001
+SHARED_SECONDS = QUICK_SECONDS
 """What a run of a host segment may take, by its last runs: the other threads, and the device, would
-wait for longer ones. An image takes a third of it, a word some thousandth."""
+wait for longer ones. An image takes a third of it, a word some thousandth.
+
+Where a whole request takes no more, it is run on the event loop: a thread would cost as much again,
+and what holds the interpreter's lock, as JPEG decoding does, gains nothing by one.
+"""
 
 Run = Callable[[HostTensors, float | None], Awaitable[HostTensors]]
 """Inputs by name, deadline → outputs by name."""
@@ -62,6 +66,7 @@ class HostStage:
         self._scheduler = scheduler
         self._bounded = bounded
         self._metrics = metrics
+        self._lanes: dict[bool, Lane] = {}
 
     async def run(self, inputs: HostTensors, deadline: float | None) -> HostTensors:
         """Together with other requests where the rows are independent, alone where not."""
@@ -74,18 +79,32 @@ class HostStage:
                 lane, inputs, deadline=deadline, bounded=self._bounded
             )
         inner = tuple((n, s if n in shared else s[1:]) for n, s in sorted(shapes.items()))
-        lane = Lane(
-            title=self._title,
-            rows=Rows.INDEPENDENT,
-            programs={self._program.rows_at_once: self._program},
-            shared=shared,
-            flexible=True,
-            inner=inner,
-            metrics=self._metrics,
-        )
+        lane = self._lane(inner, shared, rows)
         return await self._scheduler.submit(
             lane, inputs, rows=rows, deadline=deadline, bounded=self._bounded
         )
+
+    def _lane(self, inner: Hashable, shared: frozenset[str], rows: int) -> Lane:
+        """The one made last, as long as it fits: what is known of a lane is kept by the lane.
+
+        Only those of requests that one run takes say how long it takes, as quick ones do.
+        """
+        most = self._program.rows_at_once
+        seconds = most * self._program.quickest_row
+        quick = rows <= most and 0 < seconds <= SHARED_SECONDS
+        lane = self._lanes.get(quick)
+        if lane is None or lane.inner != inner or lane.buckets.largest != most:
+            lane = self._lanes[quick] = Lane(
+                title=self._title,
+                rows=Rows.INDEPENDENT,
+                programs={most: self._program},
+                shared=shared,
+                flexible=True,
+                inner=inner,
+                seconds={most: seconds} if quick else {},
+                metrics=self._metrics,
+            )
+        return lane
 
 
 class _AsLoaded:
@@ -94,6 +113,9 @@ class _AsLoaded:
     def __init__(self, program: HostProgram) -> None:
         self._program = program
         self._row_seconds = 0.0
+        self.quickest_row = 0.0
+        """Seconds on the clock, of one of the last runs; 0 until one was measured. TensorFlow's
+        threads work while its caller waits."""
         self._warm = False
 
     @property
@@ -111,12 +133,15 @@ class _AsLoaded:
         return {}
 
     def run(self, inputs: HostTensors) -> HostTensors:
-        started = time.thread_time()  # what a busy machine took from it says nothing of the rows
+        clock, started = time.perf_counter(), time.thread_time()
         outputs = self._program.run(inputs)
-        rows = max((len(x) for x in inputs.values() if x.ndim), default=1)
-        taken = (time.thread_time() - started) / max(rows, 1)
+        rows = max((len(x) for x in inputs.values() if x.ndim), default=1) or 1
+        # What a busy machine took from it says nothing of the rows.
+        taken, clock = (time.thread_time() - started) / rows, (time.perf_counter() - clock) / rows
         if self._warm:  # a first run does what no other one does
             self._row_seconds += (taken - self._row_seconds) * (_WEIGHT if self._row_seconds else 1)
+            least = min(clock, self.quickest_row * (1 + _WEIGHT) or clock)
+            self.quickest_row = max(taken, least)
         self._warm = True
         return outputs
 

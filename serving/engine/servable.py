@@ -2,7 +2,7 @@
 
 import dataclasses
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -116,6 +116,10 @@ class Servable(Protocol):
 
     @property
     def signatures(self) -> Mapping[str, SignatureSpec]: ...
+
+    @property
+    def startable(self) -> Collection[str]:
+        """The signatures for which `start` may ever begin a request."""
 
     async def predict(
         self, signature: str, inputs: HostTensors, *, deadline: float | None

@@ -85,6 +85,11 @@ class Version:
         self._planned = {
             k: Planned(title(name, version, k), s, counted) for k, s in devices.items()
         }
+        self.startable = frozenset(
+            key
+            for key in self._planned.keys() & signatures.keys()
+            if self._session is None and key not in self._refused
+        )
         self._pipelines = {
             key: self._pipeline(key, signature, host_scheduler)
             for key, signature in signatures.items()
@@ -130,15 +135,9 @@ class Version:
         self, signature: str, inputs: HostTensors, *, deadline: float | None, told: Told
     ) -> Call | None:
         """As Servable says: where one program that runs on the event loop is all there is to do."""
-        planned = self._planned.get(signature)
-        if (
-            planned is None
-            or self._draining
-            or self._session is not None
-            or signature in self._refused
-            or signature not in self.signatures
-        ):
+        if signature not in self.startable or self._draining:
             return None
+        planned = self._planned[signature]
         spec = planned.spec
         check(self._titles[signature], spec, inputs)
         shapes = {alias: inputs[alias].shape for alias in spec.inputs}

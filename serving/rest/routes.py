@@ -151,9 +151,13 @@ class RestApi:
             return None
         started = self._clock()
         try:
-            request = parse(body)
             servable = self._servable(about)
+            if not servable.startable:
+                return None
+            request = parse(body)
             name, spec = decode.signature(request, servable.signatures)
+            if name not in servable.startable:
+                return None
             form, inputs = decode.inputs(request, spec, self._kinds)
             ready = self._clock()
             deadline = None if self._timeout is None else ready + self._timeout
