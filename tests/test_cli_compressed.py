@@ -148,7 +148,9 @@ def test_resident_memory_follows_the_compression(tmp_path: Path) -> None:
     assert stored["int8"] <= 0.27 * stored["float"] and stored["int4"] <= 0.16 * stored["float"]
     above = {name: bytes_ - held["tiny"] for name, bytes_ in held.items()}
     assert above["float"] > 0.9 * weighs, above
-    assert above["int8"] <= 0.35 * weighs and above["int4"] <= 0.25 * weighs, above
+    assert above["int8"] <= 0.35 * above["float"] and above["int4"] <= 0.2 * above["float"], above
+    # A float copy, made at load or by a call, would be 103 MB more.
+    assert above["int8"] <= 0.5 * weighs and above["int4"] <= 0.4 * weighs, above
 
 
 @pytest.mark.slow
