@@ -93,7 +93,7 @@ def test_what_is_nan_is_never_right() -> None:
 
 def test_errors_on_random_inputs_can_be_recorded_too() -> None:
     want = {"y": np.ones(2, np.float32), "n": np.array([1, 2])}
-    got = {"y": np.float32([1, 1.1]), "n": np.array([1, 3])}
+    got = {"y": np.array([1, 1.1], np.float32), "n": np.array([1, 3])}
     floats, counts = (each.recorded for each in check.compare(got, want))
     assert floats.rms == pytest.approx(0.0707, rel=1e-2) and floats.agreement is None
     assert (counts.rms, counts.max_error, counts.agreement, counts.judged) == (0, 0, 0.5, 2)
