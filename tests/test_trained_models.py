@@ -168,6 +168,7 @@ def test_all_but_one_agree_as_wanted_at_int8() -> None:
     assert {n for n, found in RECORDED.items() if found[INT8].agreement < WANTED} == {BELOW}
 
 
+@pytest.mark.slow
 def test_a_budget_holds_the_other_to_what_is_wanted(trained: Callable[[str], Trained]) -> None:
     small = trained(BELOW).held_as(INT8, Budget(min_agreement=WANTED))
     assert agreeing(BELOW, small).mean() >= WANTED
