@@ -188,6 +188,35 @@ def test_rows_of_activations_have_scales_of_their_own() -> None:
     np.testing.assert_array_equal(alone[0], beside[0])
 
 
+def _dot_and_conv(w: Any, x: Any) -> Any:
+    """Of 256 terms, and of 8 x 8 pixels of 4 channels."""
+    return [
+        jnp.dot(x, w["w"]),
+        lax.conv_general_dilated(
+            x.reshape(-1, 8, 8, 4), w["kernel"], (1, 1), "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        ),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("none", [np.nan, np.inf, -np.inf])
+def test_rows_that_are_no_numbers_leave_others_as_they_are(none: float) -> None:
+    weights = {"w": _normal(256, 64), "kernel": _normal(3, 3, 4, 64)}
+    found = program(_dot_and_conv, 6, {"x": ((256,), np.float32)}, weights)
+    split, changed = _held(found, "w8a8")
+    assert changed == 2
+    held = list(prepare.run_prepare(split, weights).values())
+    x = _normal(6, 256)
+    broken = x.copy()
+    broken[1, 7] = none
+    broken[2], broken[3], broken[4] = 0, 1e-44, 1e30 * x[4]
+    for plain, got in zip(*(run(split.apply.jaxpr, [*held, v]) for v in (x, broken)), strict=True):
+        np.testing.assert_array_equal(got[[0, 5]], plain[[0, 5]])
+        assert not np.isfinite(got[1]).any()
+        np.testing.assert_array_equal(got[2:4], 0)
+        np.testing.assert_allclose(got[4] * np.float32(1e-30), plain[4], rtol=1e-5, atol=1e-5)
+
+
 def test_activations_are_fp8_where_the_device_multiplies_it() -> None:
     weights = {"w": _normal(256, 64)}
     found = program(lambda w, x: [jnp.dot(x, w["w"])], 2, {"x": ((256,), np.float32)}, weights)
