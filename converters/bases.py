@@ -130,6 +130,22 @@ def runner(converted: ConvertedSignature) -> Runner:
     )
 
 
+def plain_runner(base: Base, write: Callable[[Program], Program]) -> Runner:
+    """Of what `write` makes of the part's programs, as they are: passes take long over programs
+    with many branches, and answers are the same."""
+    return Runner(
+        [
+            Form(
+                program=write(program),
+                planned=found.planned,
+                values=found.values,
+                independent=found.rows.independent,
+            )
+            for found, program in zip(base.converted.programs, base.programs, strict=True)
+        ]
+    )
+
+
 def said(layer: str) -> str:
     """A layer's name for people: `dense/kernel` of `dense/kernel~0123456789abcdef`."""
     return re.sub(r"~[0-9a-f]{16}", "", layer)

@@ -22,7 +22,7 @@ from jaxrt.converters.division import Divided
 from jaxrt.converters.emit import Job
 from jaxrt.converters.layer_times import LayerTimes
 from jaxrt.converters.reached import Errors
-from jaxrt.converters.runner import Answers
+from jaxrt.converters.runner import Answers, Runner
 from jaxrt.converters.sensitivity import Chosen, Pair, Trials
 from jaxrt.converters.walking import Walk
 from jaxrt.errors import UsageError
@@ -137,7 +137,7 @@ class _Compressing:
         allowed = {name: self._schemes(layer) for name, layer in self._layers.items()}
         pairs = [(name, scheme) for name, schemes in allowed.items() for scheme in schemes]
         rounding = [pair for pair in pairs if pair[1] in worth.ROUNDING]
-        runners = [(base, bases.runner(self._switched(base, rounding))) for base in self._bases]
+        runners = [(base, self._switched(base, rounding)) for base in self._bases]
         self._reached = reached.reach(
             runners,
             self._walk,
@@ -240,11 +240,11 @@ class _Compressing:
     def _bytes_saved(self, layer: Layer, scheme: Scheme) -> int:
         return layer.nbytes - quantize.nbytes(layer.shape, self._form(layer.name, scheme))
 
-    def _switched(self, base: Base, pairs: Sequence[Pair]) -> ConvertedSignature:
+    def _switched(self, base: Base, pairs: Sequence[Pair]) -> Runner:
         """The part with a switch for each of `pairs`."""
         forms = [(name, self._form(name, scheme)) for name, scheme in pairs]
         target = self._job.target
-        return bases.rewritten(self._job, base, lambda p: switches.write(p, forms, target))
+        return bases.plain_runner(base, lambda p: switches.write(p, forms, target))
 
     def _compressed(self, base: Base, chosen: Chosen) -> ConvertedSignature:
         rules = [self._wanted.exactly(*item) for item in chosen.items() if item[0] in base.layers]
