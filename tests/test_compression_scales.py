@@ -39,7 +39,8 @@ def _largest_by_seven(weights: Array) -> Array:
     groups = weights.reshape(-1, 64, weights.shape[1])
     scale = np.abs(groups).max(1, keepdims=True) / 7
     scale = scale.astype(ml_dtypes.bfloat16).astype(np.float32)
-    return (np.clip(np.rint(groups / scale), -7, 7) * scale).reshape(weights.shape)
+    found: Array = np.clip(np.rint(groups / scale), -7, 7) * scale
+    return found.reshape(weights.shape)
 
 
 @pytest.mark.parametrize(("weights", "share"), [(GAUSS, 0.845), (HEAVY, 0.87)])

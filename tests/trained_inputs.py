@@ -172,7 +172,7 @@ def people() -> dict[str, Array]:
         np.clip(draw.normal(40.4, 12.3, ROWS).round(), 1, 99),  # hours a week
         np.where(draw.random(ROWS) < 0.91, 38, draw.integers(0, 41, ROWS)),  # country
     ]
-    table = np.stack(columns, axis=1)
+    table: Array = np.stack([np.asarray(column, np.float64) for column in columns], axis=1)
     return {"dense_input": ((table - table.mean(0)) / table.std(0)).astype(np.float32)}
 
 
