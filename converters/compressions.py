@@ -21,6 +21,7 @@ def make(made: Made) -> dict[str, Any] | None:
     found = made.compression
     if found is None:
         return None
+    before, after = _nbytes(made)
     return {
         "asked": found.wanted.to_json(),
         "budget": str(found.wanted.limit),
@@ -37,8 +38,8 @@ def make(made: Made) -> dict[str, Any] | None:
         },
         "notes": [*found.notes, *_idle(found.wanted, [c.layer.name for c in found.layers])],
         "pruned": None if made.pruned is None else _pruned(made.pruned),
-        "bytes_before": made.pruned.before if made.pruned else found.before,
-        "bytes_after": sum(array.nbytes for array in made.weights.arrays.values()),
+        "bytes_before": before,
+        "bytes_after": after,
         "layers": [_layer(choice, made.dropped) for choice in found.layers],
         "others": [_other(one) for one in made.pruned.others] if made.pruned else [],
         "outputs": {
@@ -50,6 +51,19 @@ def make(made: Made) -> dict[str, Any] | None:
         ],
         "speed": [speed.to_json() for speed in made.speeds],
     }
+
+
+def _nbytes(made: Made) -> tuple[int, int]:
+    """Of the weights as they were, and as they are stored. Those of forms that take more room, as
+    Winograd's kernels, are no matter of compression: the two are equal where it changes nothing."""
+    after = sum(array.nbytes for array in made.weights.arrays.values())
+    found, pruned = made.compression, made.pruned
+    is_changed = made.dropped is None and bool(
+        (found and found.chosen) or (pruned and pruned.channels)
+    )
+    if found is None or not is_changed:
+        return after, after
+    return (pruned.before if pruned else found.before), after
 
 
 def _pruned(found: Pruned) -> dict[str, Any]:

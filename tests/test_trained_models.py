@@ -91,27 +91,33 @@ class Figures:
 INT8, INT4, W8A8 = Scheme.INT8, Scheme.INT4, Scheme.W8A8
 
 RECORDED: Mapping[str, Mapping[Scheme, Figures]] = {
-    "basic_pitch": {INT8: Figures(5, 0.2921, 0.99893, 0.08667)},
+    "basic_pitch": {INT8: Figures(5, 0.2921, 0.99882, 0.08933)},
     "gcp_census_keras": {INT8: Figures(4, 0.2829, 1.0, 0.01797)},
     "magika_v1_sm": {INT8: Figures(4, 0.2587, 0.99287, 0.03513)},
     "mlperf_tiny_ic_resnet8": {
-        INT8: Figures(7, 0.2723, 0.98828, 0.03059),
-        INT4: Figures(7, 0.1555, 0.81836, 0.36115),
-        W8A8: Figures(7, 0.2723, 0.98438, 0.04328),
+        INT8: Figures(7, 0.2723, 0.99414, 0.01604),
+        INT4: Figures(7, 0.1555, 0.86719, 0.26808),
+        W8A8: Figures(7, 0.2723, 0.98047, 0.03676),
     },
     "mlperf_tiny_kws": {
-        INT8: Figures(5, 0.3856, 0.99609, 0.01285),
-        INT4: Figures(5, 0.2738, 0.94727, 0.13150),
-        W8A8: Figures(5, 0.3856, 0.99414, 0.02542),
+        INT8: Figures(5, 0.3856, 0.99414, 0.01063),
+        INT4: Figures(5, 0.2738, 0.92773, 0.16628),
+        W8A8: Figures(5, 0.3856, 0.98828, 0.02580),
     },
     "mtcnn_onet": {
-        INT8: Figures(5, 0.2581, 1.0, 0.00952),
-        W8A8: Figures(5, 0.2581, 1.0, 0.01785),
+        INT8: Figures(5, 0.2581, 0.99805, 0.00731),
+        W8A8: Figures(5, 0.2581, 0.99805, 0.01732),
     },
     "sts_template_app": {INT8: Figures(2, 0.3364, 0.99414, 0.06737)},
     "vespa_blog": {INT8: Figures(2, 0.2562, 1.0, 0.00937)},
-    "vespa_modelv2": {INT8: Figures(1, 0.3654, 0.99414, 0.00119)},
+    "vespa_modelv2": {INT8: Figures(1, 0.3654, 0.99414, 0.00115)},
 }
+
+CASES = [
+    pytest.param(name, scheme, marks=() if scheme is INT8 else pytest.mark.slow)
+    for name, schemes in RECORDED.items()
+    for scheme in schemes
+]
 
 
 @pytest.fixture(scope="module")
@@ -136,19 +142,17 @@ def agreeing(name: str, small: Small) -> Array:
     return np.concatenate([JUDGES[name](got, want) for got, want in pairs])
 
 
-@pytest.mark.parametrize("name", RECORDED)
-def test_trained_models_answer_as_recorded(name: str, trained: Callable[[str], Trained]) -> None:
-    model = trained(name)
-    wrong = []
-    for scheme, recorded in RECORDED[name].items():
-        small = model.held_as(scheme)
-        same = agreeing(name, small)
-        assert set(small.schemes) == {scheme.value}
-        rms = max(error.rms for error in small.errors.values())
-        found = Figures(len(small.schemes), small.ratio, float(same.mean()), rms)
-        if not _is_as_good(found, recorded, len(same)):
-            wrong.append(f"{name} at {scheme.value}: found {found}, recorded {recorded}")
-    assert not wrong, "\n".join(wrong)
+@pytest.mark.parametrize(("name", "scheme"), CASES)
+def test_trained_models_answer_as_recorded(
+    name: str, scheme: Scheme, trained: Callable[[str], Trained]
+) -> None:
+    recorded = RECORDED[name][scheme]
+    small = trained(name).held_as(scheme)
+    same = agreeing(name, small)
+    assert set(small.schemes) == {scheme.value}
+    rms = max(error.rms for error in small.errors.values())
+    found = Figures(len(small.schemes), small.ratio, float(same.mean()), rms)
+    assert _is_as_good(found, recorded, len(same)), f"found {found}, recorded {recorded}"
 
 
 def _is_as_good(found: Figures, recorded: Figures, cases: int) -> bool:
@@ -160,16 +164,14 @@ def _is_as_good(found: Figures, recorded: Figures, cases: int) -> bool:
     )
 
 
-BELOW = "mlperf_tiny_ic_resnet8"
-"""Its answers to photographs that are no CIFAR-10 stand close to each other."""
-
-
-def test_all_but_one_agree_as_wanted_at_int8() -> None:
-    assert {n for n, found in RECORDED.items() if found[INT8].agreement < WANTED} == {BELOW}
+def test_all_agree_as_wanted_at_int8() -> None:
+    assert all(found[INT8].agreement >= WANTED for found in RECORDED.values())
 
 
 @pytest.mark.slow
-def test_a_budget_holds_the_other_to_what_is_wanted(trained: Callable[[str], Trained]) -> None:
-    small = trained(BELOW).held_as(INT8, Budget(min_agreement=WANTED))
-    assert agreeing(BELOW, small).mean() >= WANTED
-    assert small.schemes.count("int8") >= 5
+def test_a_budget_holds_int4_to_what_is_wanted(trained: Callable[[str], Trained]) -> None:
+    name = "mlperf_tiny_ic_resnet8"
+    small = trained(name).held_as(INT4, Budget(min_agreement=WANTED))
+    assert agreeing(name, small).mean() >= WANTED
+    assert set(small.schemes) <= {"float", "int8", "int4"}
+    assert small.ratio < RECORDED[name][INT8].ratio + 0.05

@@ -4,7 +4,7 @@ import math
 
 from jax.lax import GatherScatterMode
 
-from jaxrt.compression.layers import GATHER, Found
+from jaxrt.compression.layers import CONV, GATHER, Found
 from jaxrt.compression.quantize import Form
 from jaxrt.compression.schemes import GROUP, Rule, Scheme
 
@@ -34,7 +34,24 @@ def form_of(found: Found, rule: Rule) -> Form:
         # Scales of rows would take too much of such a table: one for each column.
         axes = tuple(d for d in range(len(layer.shape)) if d not in layer.axes)
         is_table = False
-    return Form(scheme=scheme, axes=axes, group=rule.group or GROUP, is_table=is_table)
+    return Form(
+        scheme=scheme,
+        axes=axes,
+        group=rule.group or GROUP,
+        is_table=is_table,
+        taps=tuple(axis for axis in _taps(found) if axis in axes),
+    )
+
+
+def _taps(found: Found) -> tuple[int, ...]:
+    """Dimensions over places, where a convolution takes it first; none where moves mix them."""
+    use = found.uses[0]
+    if use.kind != CONV:
+        return ()
+    taps: tuple[int, ...] | None = use.eqn.params["dimension_numbers"].rhs_spec[2:]
+    for move in reversed(use.moves):
+        taps = None if taps is None else move.axes_before(taps)
+    return taps or ()
 
 
 def _is_plain(found: Found) -> bool:

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxrt.compression.scales import INT4, absolute, balanced, fitted, quotients, spread, stored
+from jaxrt.compression.rounding import balanced
+from jaxrt.compression.scales import INT4, absolute, fitted, quotients, spread, stored
 from jaxrt.compression.schemes import GROUP, Scheme
 
 Array = np.ndarray[Any, Any]
@@ -40,6 +41,13 @@ class Form:
     """Of INT4: at most so many terms share a scale."""
     is_table: bool = False
     """Rows are looked up: they are kept in one piece, their scales in bfloat16."""
+    taps: tuple[int, ...] = ()
+    """Of the kernel of a convolution: those of `axes` that go over places."""
+
+    @property
+    def terms(self) -> tuple[int, ...]:
+        """Those of `axes` that go over anything else."""
+        return tuple(axis for axis in self.axes if axis not in self.taps)
 
 
 def encode(weights: Any, form: Form) -> tuple[Any, ...]:
@@ -56,20 +64,11 @@ def encode(weights: Any, form: Form) -> tuple[Any, ...]:
     scale = absolute(weights, form.axes, LARGEST[form.scheme])
     if form.is_table:
         scale = stored(scale)
-    elif form.scheme is not Scheme.FP8 and _is_kernel(form):
+    elif form.scheme is not Scheme.FP8 and form.taps:
         bound = LARGEST[form.scheme]
-        whole = balanced(weights, scale, (-bound, bound), form.axes)
+        whole = balanced(weights, scale, (-bound, bound), form.taps, form.terms)
         return lax.convert_element_type(whole, INT8), scale
     return _rounded(weights, scale, form.scheme), scale
-
-
-def _is_kernel(form: Form) -> bool:
-    """Of a convolution: of several dimensions.
-
-    What kernels are summed up with is images or comes from a ReLU, and alike from place to place;
-    of matrices that is seldom so, and nothing was won where it was tried.
-    """
-    return len(form.axes) > 1 and not form.is_table
 
 
 def decode(parts: Sequence[Any], form: Form, shape: Sequence[int]) -> Any:
@@ -151,15 +150,13 @@ def _table_order(count: int) -> tuple[int, ...]:
 
 def _encode_int4(weights: Any, form: Form) -> tuple[Any, Any]:
     grouped = _grouped(weights.shape, form)
-    flat = lax.reshape(lax.transpose(weights, grouped.order), (grouped.terms, *grouped.others))
-    missing = grouped.groups * grouped.size - grouped.terms
-    if missing:
-        edges = [(0, missing, 0), *((0, 0, 0) for _ in grouped.others)]
-        flat = lax.pad(flat, np.zeros((), F32), edges)
-    values = lax.reshape(flat, (grouped.groups, grouped.size, *grouped.others))
+    ordered = lax.transpose(weights, grouped.order)
+    values = _in_groups(ordered, grouped)
     scale = fitted(values, 1)
-    is_kernel = _is_kernel(form)
-    steps = balanced(values, scale, INT4, (1,)) if is_kernel else quotients(values, scale, INT4)
+    if form.taps:
+        steps = _in_groups(_balanced_int4(ordered, scale, grouped, form), grouped)
+    else:
+        steps = quotients(values, scale, INT4)
     whole = lax.convert_element_type(steps, INT8)
     low, high = jnp.split(whole, 2, axis=1)
     four = lax.full_like(low, 4)
@@ -169,6 +166,25 @@ def _encode_int4(weights: Any, form: Form) -> tuple[Any, Any]:
         return packed, scale
     order = _table_order(packed.ndim)
     return lax.transpose(packed, order), lax.transpose(scale, order)
+
+
+def _in_groups(ordered: Any, grouped: _Grouped) -> Any:
+    """f32 [*axes, *others] → [groups, size, *others], zeros at the end."""
+    flat = lax.reshape(ordered, (grouped.terms, *grouped.others))
+    missing = grouped.groups * grouped.size - grouped.terms
+    if missing:
+        edges = [(0, missing, 0), *((0, 0, 0) for _ in grouped.others)]
+        flat = lax.pad(flat, np.zeros((), F32), edges)
+    return lax.reshape(flat, (grouped.groups, grouped.size, *grouped.others))
+
+
+def _balanced_int4(ordered: Any, scale: Any, grouped: _Grouped, form: Form) -> Any:
+    """Steps [*axes, *others]: errors cancel over whole kernels, not group by group."""
+    wide = spread(scale, (grouped.groups, grouped.size, *grouped.others))
+    flat = lax.reshape(wide, (grouped.groups * grouped.size, *grouped.others))
+    each = lax.reshape(lax.slice_in_dim(flat, 0, grouped.terms), ordered.shape)
+    taps, terms = ([grouped.order.index(axis) for axis in axes] for axes in (form.taps, form.terms))
+    return balanced(ordered, each, INT4, taps, terms)
 
 
 def decode_rows(packed: Any, scale: Any, width: int) -> Any:

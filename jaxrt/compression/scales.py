@@ -5,7 +5,6 @@ takes 1 to 4 % off the RMS error of trained weights in int8, 2 to 13 % in fp8, a
 back weights that are whole multiples of a step. In int4 a search takes 16 %.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,13 +24,6 @@ INT4 = (-8.0, 7.0)
 
 RATIOS = tuple(np.linspace(0.6, 1.0, 6).tolist())
 """Of the peak of a group, which the lowest integer stands for; twice as many win 0.3 % more."""
-
-SHIFTS = 8
-"""Ways to round that are tried, each by half of what the one before it missed: all of it may swing
-to and fro."""
-
-MOST_SHIFT = 0.25
-"""Steps by which the middle between two of them may move."""
 
 
 def absolute(values: Any, axes: Sequence[int], largest: float) -> Any:
@@ -86,41 +78,6 @@ def quotients(values: Any, scale: Any, within: tuple[float, float]) -> Any:
     low, high = (lax.full_like(values, bound) for bound in within)
     ratio = lax.clamp(low, lax.div(values, spread(scale, values.shape)), high)
     return lax.round(ratio, lax.RoundingMethod.TO_NEAREST_EVEN)
-
-
-def balanced(values: Any, scale: Any, within: tuple[float, float], axes: Sequence[int]) -> Any:
-    """As `quotients`, but errors add up to nearly nothing along `axes`: whole steps as f32.
-
-    What kernels are summed up with is seldom around zero, after a ReLU never, so errors that add up
-    are seen in every answer. Those next to the middle between two steps are rounded the other way,
-    which adds one part in as many as share the scale to the squared error of the weights; the RMS
-    error of two trained networks' answers fell by 36 % and 41 %. Whole steps stay what they are.
-    """
-    ratio = lax.div(values, spread(scale, values.shape))
-    count = math.prod(values.shape[axis] for axis in axes)
-    most = lax.full_like(scale, MOST_SHIFT, F32)
-
-    def step(best: Any, _: None) -> tuple[Any, None]:
-        shift, least, found = best
-        missed = lax.sub(_nearest(ratio, shift, within), ratio)
-        mean = jnp.sum(missed, axis=tuple(axes), keepdims=True) / np.float32(count)
-        is_less = lax.lt(lax.abs(mean), least)
-        least = lax.select(is_less, lax.abs(mean), least)
-        found = lax.select(is_less, shift, found)
-        half = lax.mul(mean, lax.full_like(mean, 0.5))
-        return (lax.clamp(lax.neg(most), lax.add(shift, half), most), least, found), None
-
-    zero = lax.full_like(scale, 0, F32)
-    start = (zero, lax.full_like(zero, np.inf), zero)
-    (_, _, shift), _ = lax.scan(step, start, None, length=SHIFTS)
-    return _nearest(ratio, shift, within)
-
-
-def _nearest(ratio: Any, shift: Any, within: tuple[float, float]) -> Any:
-    """Ties to even."""
-    low, high = (lax.full_like(ratio, bound) for bound in within)
-    near = lax.clamp(low, lax.sub(ratio, spread(shift, ratio.shape)), high)
-    return lax.round(near, lax.RoundingMethod.TO_NEAREST_EVEN)
 
 
 def _rounded(scale: Any) -> Any:
