@@ -37,8 +37,12 @@ def _in_f32(use: Use, other: Any, held: Held, target: Target) -> Any:
         return vectors.product(use, other, *found)
     if scheme is Scheme.W8A8 and vectors.is_one_row(use, target):
         return vectors.twice(use, other, *found)
-    both = _convolution if use.kind == CONV else _dot
-    return both(use, other, *found, scheme)
+    if use.kind == CONV:
+        return _convolution(use, other, *found, scheme)
+    is_alone = not (use.moves or use.eqn.params["dimension_numbers"][1][0])
+    if held.first is not None and is_alone and _is_dynamic(scheme):
+        return _turned(use, other, held, scheme)
+    return _dot(use, other, *found, scheme)
 
 
 def rounded(
@@ -106,6 +110,23 @@ def _dot(use: Use, other: Any, values: Any, scale: Any, scheme: Scheme) -> Any:
         values = lax.convert_element_type(values, other.dtype)
     pair = (other, values) if mine == 1 else (values, other)
     out = eqn.primitive.bind(*pair, **_params(eqn, scheme))
+    return _scaled(out, scales)
+
+
+def _turned(use: Use, other: Any, held: Held, scheme: Scheme) -> Any:
+    """With a matrix that is held as [n, k]: XLA:CPU would turn all of it back at every call."""
+    (values, scale), mine = held.parts, use.operand
+    contracted = use.eqn.params["dimension_numbers"][0]
+    other, by = rows(other, contracted[1 - mine], scheme)
+    both = [contracted[0], contracted[1]]
+    both[mine] = (1 - use.axes[0],)
+    params = _params(use.eqn, scheme) | {"dimension_numbers": (tuple(both), ((), ()))}
+    pair = (other, values) if mine == 1 else (values, other)
+    out = use.eqn.primitive.bind(*pair, **params)
+    scales = [
+        _by_dimension(use.eqn, mine, lax.transpose(scale, (1, 0))),
+        _by_dimension(use.eqn, 1 - mine, by),
+    ]
     return _scaled(out, scales)
 
 
