@@ -134,6 +134,24 @@ def test_one_row_and_several_share_what_is_stored(scheme: str, rows: int, size: 
     assert _compare(several, weights, _normal(rows, size), scheme) > 36
 
 
+@pytest.mark.parametrize("contracted", [0, 1])
+def test_a_matrix_that_is_held_turned_is_multiplied_as_it_lies(contracted: int) -> None:
+    """XLA:CPU would turn it back at every call, which takes longer than the product."""
+    weights = {"w": _normal(1024, 1536)}
+    numbers = (((1,), (contracted,)), ((), ()))
+
+    def multiply(w: Any, x: Any) -> list[Any]:
+        return [lax.dot_general(x, w["w"], numbers)]
+
+    x = _normal(8, weights["w"].shape[contracted])
+    found = program(multiply, 8, {"x": (x.shape[1:], np.float32)}, weights)
+    split, _ = _held(found, "w8a8")
+    eqns: Any = split.apply.jaxpr.jaxpr.eqns
+    turned = [e for e in eqns if e.primitive.name == "transpose"]
+    assert all(e.invars[0].aval.size < 1 << 20 for e in turned)
+    assert _compare(found, weights, x, "w8a8") > 34
+
+
 def test_a_table_that_is_multiplied_with_too_is_stored_once() -> None:
     weights = {"words": _normal(2000, 64)}
 
