@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxrt.compression.budget import spell
+from jaxrt.compression.errors import relative
 from jaxrt.converters.margins import Recorded
 from jaxrt.converters.opnames import DRAWS
 from jaxrt.errors import ConversionError
@@ -238,7 +239,7 @@ def _compare_one(name: str, got: Tensor, want: Tensor, allowed: Allowed) -> Outp
         differing=differing,
         values=int(want.size),
         tolerance=tolerance(want.dtype, largest, allowed),
-        relative_rms=_relative(difference, finite),
+        relative_rms=relative(float(np.sum(difference**2)), float(np.sum(finite**2))),
         problem=problem,
     )
     if recorded is None:
@@ -250,14 +251,6 @@ def _compare_one(name: str, got: Tensor, want: Tensor, allowed: Allowed) -> Outp
         tolerance=max(found.tolerance, recorded.allowed_max),
         allowed_rms=recorded.allowed_rms,
     )
-
-
-def _relative(difference: Tensor, finite: Tensor) -> float:
-    """inf where nothing but zeros was wanted, and something else came."""
-    noise, signal = float(np.sum(difference**2)), float(np.sum(finite**2))
-    if signal:
-        return math.sqrt(noise / signal)
-    return math.inf if noise else 0.0
 
 
 def _counted(found: OutputError, recorded: Recorded) -> OutputError:

@@ -18,6 +18,7 @@ from jaxrt.converters import bases, layer_times, reached, worth
 from jaxrt.converters.bases import Base
 from jaxrt.converters.calibrating import Data
 from jaxrt.converters.conversion import ConvertedSignature
+from jaxrt.converters.counted import announce
 from jaxrt.converters.division import Divided
 from jaxrt.converters.emit import Job
 from jaxrt.converters.layer_times import LayerTimes
@@ -86,12 +87,6 @@ class Compression:
     @property
     def chosen(self) -> dict[str, Scheme]:
         return {c.layer.name: c.scheme for c in self.layers if c.scheme is not Scheme.FLOAT}
-
-    @property
-    def worst(self) -> float:
-        """Relative RMS error of the worst output."""
-        found = [e.rms for outputs in self.outputs.values() for e in outputs]
-        return max(found, default=0.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,13 +191,9 @@ class _Compressing:
             without=without,
         )
 
-    def _more(self, steps: int) -> None:
-        if (more := getattr(self._job.steps, "more", None)) is not None:
-            more(steps)
-
     def _step(self, said: str) -> None:
         """One that was not announced."""
-        self._more(1)
+        announce(self._job.steps, 1)
         self._job.steps.step(said)
 
     def _said(self, what: str) -> Callable[[str], None]:
@@ -253,7 +244,7 @@ class _Compressing:
     def _alone(self) -> dict[Pair, OutputError]:
         """Every layer alone in every scheme."""
         found: dict[Pair, OutputError] = {}
-        self._more(len(self._trials.groups))
+        announce(self._job.steps, len(self._trials.groups))
         for group in self._trials.groups:
             name, scheme = group[0]
             others = f" and {len(group) - 1} like it" if len(group) > 1 else ""

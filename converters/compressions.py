@@ -11,7 +11,7 @@ from jaxrt.compression.layers import Other
 from jaxrt.compression.schemes import Scheme
 from jaxrt.converters import pruning
 from jaxrt.converters.bases import said
-from jaxrt.converters.compressing import LayerChoice
+from jaxrt.converters.compressing import Compression, LayerChoice
 from jaxrt.converters.making import Made
 from jaxrt.converters.pruning import Pruned
 
@@ -21,7 +21,7 @@ def make(made: Made) -> dict[str, Any] | None:
     found = made.compression
     if found is None:
         return None
-    before, after = _nbytes(made)
+    before, after = _nbytes(made, found)
     return {
         "asked": found.wanted.to_json(),
         "budget": str(found.wanted.limit),
@@ -53,15 +53,12 @@ def make(made: Made) -> dict[str, Any] | None:
     }
 
 
-def _nbytes(made: Made) -> tuple[int, int]:
+def _nbytes(made: Made, found: Compression) -> tuple[int, int]:
     """Of the weights as they were, and as they are stored. Those of forms that take more room, as
     Winograd's kernels, are no matter of compression: the two are equal where it changes nothing."""
     after = sum(array.nbytes for array in made.weights.arrays.values())
-    found, pruned = made.compression, made.pruned
-    is_changed = made.dropped is None and bool(
-        (found and found.chosen) or (pruned and pruned.channels)
-    )
-    if found is None or not is_changed:
+    pruned = made.pruned
+    if made.dropped or not (found.chosen or (pruned and pruned.channels)):
         return after, after
     return (pruned.before if pruned else found.before), after
 

@@ -20,3 +20,9 @@ class Counted:
 
     def step(self, text: str) -> None:
         self._steps.step(text)
+
+
+def announce(steps: Steps, more: int) -> None:
+    """So many beside those that were announced, where somebody counts."""
+    if isinstance(steps, Counted):
+        steps.more(more)

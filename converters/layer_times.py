@@ -5,6 +5,7 @@ stay float and the others do not.
 """
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ from jaxrt.passes.jaxprs import bind
 from jaxrt.program import Program
 from jaxrt.target import Target
 from jaxrt.tuning import forms
+from jaxrt.tuning.timing import Run, interleaved
 
 Array = np.ndarray[Any, Any]
 
@@ -96,13 +98,17 @@ class LayerTimes:
         inputs = _inputs(program, random)
         working = min(total, 2 * CACHE)
         copies = min(COPIES, max(1, math.ceil(working / max(1, weights.nbytes))))
-        runs = [self._run(p, wanted, copies, inputs) for p in (program, held)]
-        times = _in_turns(runs, self._clock)
-        return times[1] / times[0]
+        runs = {
+            name: self._run(made, wanted, copies, inputs)
+            for name, made in (("float", program), ("few bits", held))
+        }
+        times = interleaved(runs, clock=self._clock, rounds=MOST, seconds=SECONDS, least=FEWEST)
+        return times["few bits"] / times["float"]
 
     def _run(
         self, program: Program, weights: dict[str, Array], copies: int, inputs: Sequence[Array]
-    ) -> Callable[[int], None]:
+    ) -> Run:
+        """Each run with the next of `copies` sets of weights."""
         if any(eqn.primitive.name == "conv_general_dilated" for eqn in program.jaxpr.jaxpr.eqns):
             split = self._optimize(program, (), frozenset()).split
         else:
@@ -116,10 +122,8 @@ class LayerTimes:
             lowered = function.lower(*split.apply.avals)
             compiled = lowered.compile(compiler_options=self._target.compiler_options)
 
-        def run(number: int) -> None:
-            jax.block_until_ready(compiled(*sets[number % len(sets)], given[number % len(given)]))
-
-        return run
+        calls = itertools.cycle(sets)
+        return lambda: jax.block_until_ready(compiled(*next(calls), *given))
 
 
 def slower(
@@ -164,21 +168,3 @@ def alone(found: Found) -> Program:
 def _inputs(program: Program, random: np.random.Generator) -> list[Array]:
     (aval,) = program.input_avals
     return [np.asarray(random.standard_normal(aval.shape, np.float32).astype(aval.dtype))]
-
-
-def _in_turns(runs: Sequence[Callable[[int], None]], clock: Callable[[], float]) -> list[float]:
-    """The least seconds of each: what the neighbours did is not in it."""
-    times: list[list[float]] = [[] for _ in runs]
-
-    def once(which: int, number: int) -> float:
-        started = clock()
-        runs[which](number)
-        return clock() - started
-
-    first = max(once(which, number) for number in (0, 1) for which in range(len(runs)))
-    rounds = min(MOST, max(FEWEST, int(SECONDS / max(1e-6, 2 * first))))
-    for number in range(rounds):
-        order = range(len(runs)) if number % 2 else reversed(range(len(runs)))
-        for which in order:
-            times[which].append(once(which, number))
-    return [min(column) for column in times]

@@ -10,7 +10,7 @@ from jaxrt.compression.schemes import Scheme
 from jaxrt.converters import bases, calibrating, compressing, emit, pruning, speed
 from jaxrt.converters.compressing import Compression
 from jaxrt.converters.conversion import ConvertedSignature
-from jaxrt.converters.counted import Counted
+from jaxrt.converters.counted import announce
 from jaxrt.converters.division import Divided
 from jaxrt.converters.layer_times import LayerTimes
 from jaxrt.converters.options import Options
@@ -43,14 +43,6 @@ class Made:
     dropped: str | None = None
     """Why nothing is compressed after all."""
 
-    @property
-    def error(self) -> float | None:
-        """Relative RMS error of the worst output; None where nothing is compressed."""
-        pruned = self.pruned.error.rms if self.pruned and self.pruned.error else None
-        if self.compression is None or self.dropped or not self.compression.chosen:
-            return pruned
-        return self.compression.worst
-
 
 def make(job: emit.Job, found: Divided, options: Options) -> Made:
     """Prepares and compiles. Raises DeviceError for what does not fit the target, UsageError."""
@@ -74,10 +66,8 @@ def make(job: emit.Job, found: Divided, options: Options) -> Made:
         slower = [s for s in speeds if s.slower]
         if not slower or wanted.slower_is_fine:
             return dataclasses.replace(made, speeds=tuple(speeds))
-        worst = max(slower, key=lambda s: s.after / s.before)
-        why = (
-            f"{worst.part} {worst.shapes} would take {worst.after / worst.before:.2f} times as long"
-        )
+        worst = _slowest(slower)
+        why = _said(worst, "would take")
         if not (free := _free(compression)):
             return dataclasses.replace(
                 made, speeds=tuple(speeds), compression=_with_slow_rules(compression, worst)
@@ -108,8 +98,7 @@ def _if_no_slower(job: emit.Job, found: Divided, less: Divided, made: Made) -> M
     slower = [s for s in speeds if s.before > LONG and s.after > MUCH_SLOWER * s.before]
     if not slower or (made.compression and made.compression.wanted.slower_is_fine):
         return dataclasses.replace(made, speeds=tuple(speeds))
-    worst = max(slower, key=lambda s: s.after / s.before)
-    why = f"{worst.part} {worst.shapes} would take {worst.after / worst.before:.2f} times as long"
+    why = _said(_slowest(slower), "would take")
     _again(job, found)
     return dataclasses.replace(
         _made(job, found),
@@ -117,6 +106,14 @@ def _if_no_slower(job: emit.Job, found: Divided, less: Divided, made: Made) -> M
         speeds=tuple(speeds),
         dropped=f"without channels {why}; --optimize size takes them nevertheless",
     )
+
+
+def _slowest(found: Sequence[speed.Speed]) -> speed.Speed:
+    return max(found, key=lambda s: s.after / s.before)
+
+
+def _said(found: speed.Speed, takes: str) -> str:
+    return f"{found.part} {found.shapes} {takes} {found.after / found.before:.2f} times as long"
 
 
 def _is_here(target: Target) -> bool:
@@ -134,8 +131,7 @@ def _times(job: emit.Job, options: Options) -> LayerTimes | None:
 def _again(job: emit.Job, found: Divided) -> None:
     """Makes ready for compiling once more what was compiled: files are written over."""
     job.built.clear()
-    if isinstance(job.steps, Counted):
-        job.steps.more(sum(len(c.programs) for c in found.converted.values()))
+    announce(job.steps, sum(len(c.programs) for c in found.converted.values()))
 
 
 def _free(compression: Compression) -> list[Layer]:
@@ -171,11 +167,8 @@ def _taken_back(
 
 def _with_slow_rules(compression: Compression, worst: speed.Speed) -> Compression:
     """What is slower is wanted so: that is said."""
-    times = worst.after / worst.before
-    said = (
-        f"slower as it is: {worst.part} {worst.shapes} takes {times:.2f} times as long as in float"
-        f"{bases.because(compression.forced)}"
-    )
+    because = bases.because(compression.forced)
+    said = f"slower as it is: {_said(worst, 'takes')} as in float{because}"
     return dataclasses.replace(compression, notes=(*compression.notes, said))
 
 

@@ -11,6 +11,7 @@ from jaxrt.compression.goals import Goal, Wanted
 from jaxrt.converters import bases, joint, reached
 from jaxrt.converters.bases import Base
 from jaxrt.converters.calibrating import Data
+from jaxrt.converters.counted import announce
 from jaxrt.converters.division import Divided
 from jaxrt.converters.emit import Job
 from jaxrt.converters.joint import Goes, Joint
@@ -256,8 +257,7 @@ class Weakest:
     ) -> tuple[dict[Key, Tried], list[tuple[int, int]]]:
         """What stands best for each group, and (candidate, level) in the order of what they cost
         for what they gain."""
-        if (more := getattr(self._job.steps, "more", None)) is not None:
-            more(len(candidates))
+        announce(self._job.steps, len(candidates))
         tries = sum(len(c.counts) + len(FILLED) for c in candidates)
         seconds = sum(p.part.seconds for p in self._parts.values())
         share = SECONDS / (tries * seconds) if seconds else 1.0

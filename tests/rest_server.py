@@ -8,9 +8,9 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import uvicorn
+from by_predict import ByPredict
 from starlette.types import ASGIApp
 
 from jaxrt.errors import InvalidArgument, NotFound
@@ -32,7 +32,7 @@ Work = Callable[[HostTensors, float | None], "HostTensors | asyncio.Future[HostT
 
 
 @dataclasses.dataclass(kw_only=True)
-class Echo:
+class Echo(ByPredict):
     """A servable whose outputs are its inputs, or what `work` makes of them."""
 
     name: str
@@ -54,11 +54,6 @@ class Echo:
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
-
-    startable = frozenset[str]()
-
-    def start(self, signature: str, inputs: HostTensors, **_: Any) -> None:
-        """All has to go through `predict`."""
 
 
 @dataclasses.dataclass(kw_only=True)

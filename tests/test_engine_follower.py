@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
 
 import pytest
+from by_predict import ByPredict
 
 from jaxrt.errors import (
     Code,
@@ -44,7 +45,7 @@ def looped(test: Callable[..., Coroutine[None, None, None]]) -> Callable[..., No
     return run
 
 
-class Product:
+class Product(ByPredict):
     """A version made of the file `model` in its directory."""
 
     def __init__(self, name: str, version: int, text: str) -> None:
@@ -60,18 +61,6 @@ class Product:
         self, signature: str, inputs: HostTensors, *, deadline: float | None
     ) -> HostTensors:
         return inputs
-
-    startable = frozenset[str]()
-
-    def start(
-        self,
-        signature: str,
-        inputs: HostTensors,
-        *,
-        deadline: float | None,
-        told: Callable[[HostTensors | Exception], None],
-    ) -> None:
-        """Everything by `predict`."""
 
     async def drain(self, grace: float) -> bool:
         return True

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
 
 import pytest
+from by_predict import ByPredict
 
 from jaxrt.errors import Code, FailedPrecondition, InvalidArgument, JaxrtError, NotFound
 from jaxrt.serving.engine.manager import Manager
@@ -13,7 +13,7 @@ from jaxrt.serving.engine.servable import HostTensors, State, VersionStatus
 from jaxrt.specs import SignatureSpec
 
 
-class Fake:
+class Fake(ByPredict):
     def __init__(self, name: str, version: int) -> None:
         self.name = name
         self.version = version
@@ -24,11 +24,6 @@ class Fake:
         self, signature: str, inputs: HostTensors, *, deadline: float | None
     ) -> HostTensors:
         return inputs
-
-    startable = frozenset[str]()
-
-    def start(self, signature: str, inputs: HostTensors, **_: Any) -> None:
-        """All has to go through `predict`."""
 
     async def drain(self, grace: float) -> bool:
         self.grace = grace

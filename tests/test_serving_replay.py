@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import warmup_files as files
+from by_predict import ByPredict
 
 from jaxrt import tfrecord, warmups
 from jaxrt.errors import (
@@ -49,7 +50,7 @@ SIGNATURES: Mapping[str, SignatureSpec] = {
 }
 
 
-class Asked:
+class Asked(ByPredict):
     """A Servable that remembers what it was asked."""
 
     name, version, signatures = "m", 1, SIGNATURES
@@ -68,18 +69,6 @@ class Asked:
         shapes = {"y": (rows,), "outputs": (rows, 1), "scores": (rows, 2)}
         outputs = self.signatures[signature].outputs
         return {alias: np.zeros(shapes[alias], np.float32) for alias in outputs}
-
-    startable = frozenset[str]()
-
-    def start(
-        self,
-        signature: str,
-        inputs: HostTensors,
-        *,
-        deadline: float | None,
-        told: Callable[[HostTensors | Exception], None],
-    ) -> None:
-        """Everything by `predict`."""
 
 
 def replayed(servable: Asked, directory: Path, **more: Any) -> int:

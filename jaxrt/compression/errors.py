@@ -43,6 +43,13 @@ def sqnr(rms: float) -> float:
     return -20 * math.log10(rms) if math.isfinite(rms) else -math.inf
 
 
+def relative(noise: float, signal: float) -> float:
+    """RMS error of sums of squares: inf where only zeros were wanted, and something else came."""
+    if signal:
+        return math.sqrt(noise / signal)
+    return math.inf if noise else 0.0
+
+
 class Tally:
     """Sums up the errors of one output over several batches."""
 
@@ -84,14 +91,10 @@ class Tally:
             self._judged += want.size // want.shape[-1]
 
     def error(self) -> OutputError:
-        if self._signal:
-            rms = math.sqrt(self._noise / self._signal)
-        else:
-            rms = math.inf if self._noise else 0.0
         return OutputError(
             output=self._output,
             max_error=self._largest,
-            rms=rms,
+            rms=relative(self._noise, self._signal),
             agreement=self._agreeing / self._judged if self._judged else None,
             judged=self._judged,
         )

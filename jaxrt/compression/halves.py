@@ -14,6 +14,7 @@ from jax import lax
 from jaxrt.compression.held import Held
 from jaxrt.compression.layers import DOT, WIDE, Use
 from jaxrt.compression.quantize import F32, unpack
+from jaxrt.compression.scales import spread
 from jaxrt.compression.schemes import Scheme
 from jaxrt.target import Target
 
@@ -46,7 +47,7 @@ def product(use: Use, other: Any, held: Held) -> Any:
     count = terms.ndim
     sums = []
     for half, few in enumerate(unpack(packed)):
-        wide = lax.mul(lax.convert_element_type(few, F32), _spread(scale, few.shape))
+        wide = lax.mul(lax.convert_element_type(few, F32), spread(scale, few.shape))
         wide = lax.convert_element_type(wide, other.dtype)
         given = lax.index_in_dim(terms, half, axis=count - 2, keepdims=False)
         dims = ((0, 1), (count - 3, count - 2))
@@ -67,8 +68,3 @@ def _by_half(values: Any, order: Sequence[int], groups: int, half: int) -> Any:
         edges = [(0, 0, 0) for _ in shape] + [(0, missing, 0)]
         flat = lax.pad(flat, np.zeros((), values.dtype), edges)
     return lax.reshape(flat, (*shape, groups, 2, half))
-
-
-def _spread(scale: Any, shape: Sequence[int]) -> Any:
-    wide = lax.convert_element_type(scale, F32)
-    return lax.broadcast_in_dim(wide, tuple(shape), tuple(range(len(shape))))

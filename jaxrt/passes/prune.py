@@ -289,18 +289,6 @@ class _Ends:
         return dataclasses.replace(made, dims=dims, uniform=None)
 
 
-def weakest(
-    program: Program, weights: Mapping[str, Array], share: float
-) -> dict[str, dict[int, Array]]:
-    """What stays when `share` of each group's channels go, those of the smallest norms."""
-    found = Analysis(program)
-    gone = np.zeros(found.channels.count, bool)
-    for group in groups_of(found):
-        order = group.channels[np.argsort(norms(found, group, weights), kind="stable")]
-        gone[order[: min(group.size - 1, int(group.size * share))]] = True
-    return found.kept(gone)
-
-
 def norms(found: Analysis, group: Group, weights: Mapping[str, Array]) -> Array:
     """[group's channels]: the product of a channel's L2 norms in all the weights of its group,
     which is what it can add to the sums that end it."""
